@@ -1,0 +1,1 @@
+"""Closed forms and deterministic numerics; needs numpy, scipy and sympy only."""

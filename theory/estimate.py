@@ -1,0 +1,266 @@
+"""Estimates that carry their error, and the one comparison of a prediction with a measurement."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+AGREEMENT_P_VALUE = 1e-6
+"""Tests reject agreement below this p-value: one false alarm in a million statistical tests."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number estimated from data.
+
+    Attributes:
+        value: the estimate; ``inf`` where the estimated quantity is infinite on the data.
+        standard_error: its standard error, >= 0 (``inf`` beside an infinite value).
+        n: number of independent samples behind it.
+        interval95: a 95 % confidence interval from a bootstrap, where there is one.
+    """
+
+    value: float
+    standard_error: float
+    n: int
+    interval95: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) or math.isnan(self.standard_error) or self.standard_error < 0:
+            raise ValueError(f"Estimate needs a value and a standard_error >= 0, got {self.value}, {self.standard_error}")
+        if self.n < 1:
+            raise ValueError(f"n={self.n} must be >= 1: an estimate needs data")
+
+    @classmethod
+    def from_samples(cls, samples: npt.ArrayLike) -> "Estimate":
+        """Mean of independent samples with its standard error.
+
+        Args:
+            samples: finite numbers, shape (n,), n >= 2.
+
+        Returns:
+            The estimate of the mean.
+
+        Raises:
+            ValueError: for fewer than two samples, or non-finite ones.
+
+        Example:
+            >>> Estimate.from_samples([1.0, 2.0, 3.0]).value
+            2.0
+        """
+        x = np.asarray(samples, dtype=float)
+        if x.ndim != 1 or len(x) < 2:
+            raise ValueError(f"samples of shape {x.shape}: need one dimension and at least two samples")
+        if not np.isfinite(x).all():
+            raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
+        return cls(float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))), len(x))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval: the bootstrap one at 95 % where there is one, else Student's t.
+
+        Args:
+            level: coverage probability, strictly between 0 and 1.
+
+        Returns:
+            (low, high).
+
+        Raises:
+            ValueError: if the level is outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level={level} must lie strictly between 0 and 1")
+        if level == 0.95 and self.interval95 is not None:
+            return self.interval95
+        if not math.isfinite(self.value):
+            return self.value, self.value
+        from scipy.special import stdtrit
+
+        half_width = float(stdtrit(max(self.n - 1, 1), 0.5 + level / 2)) * self.standard_error
+        return self.value - half_width, self.value + half_width
+
+
+def bootstrap_weights(n: int, replicates: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """How often each of n runs is drawn in each bootstrap replicate.
+
+    Args:
+        n: number of runs.
+        replicates: number of replicates B.
+        rng: generator of the bootstrap.
+
+    Returns:
+        Counts of shape (B, n); each row sums to n.
+
+    Raises:
+        ValueError: if n or replicates is below 1.
+    """
+    if n < 1 or replicates < 1:
+        raise ValueError(f"n={n} and replicates={replicates} must both be >= 1")
+    return rng.multinomial(n, np.full(n, 1.0 / n), size=replicates)
+
+
+def percentile_interval(replicates: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap replicates, which may include ``inf``.
+
+    Args:
+        replicates: shape (B,).
+        level: coverage probability.
+
+    Returns:
+        (low, high): order statistics, never an interpolation between a finite and an infinite replicate.
+    """
+    x = np.asarray(replicates, dtype=float)
+    low = np.quantile(x, (1 - level) / 2, method="lower")
+    high = np.quantile(x, (1 + level) / 2, method="higher")
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Outcome of holding independent samples against a predicted mean.
+
+    Attributes:
+        measured: mean of the samples with its standard error.
+        prediction: the predicted mean.
+        t: (mean - prediction) / standard error.
+        p_value: two-sided Student-t p-value with n - 1 degrees of freedom.
+    """
+
+    measured: Estimate
+    prediction: float
+    t: float
+    p_value: float
+
+    def __bool__(self) -> bool:
+        """True unless the prediction is rejected at p < 1e-6."""
+        return self.p_value > AGREEMENT_P_VALUE
+
+
+def agreement(samples: npt.ArrayLike, prediction: float, *, detects: float | None = None) -> Agreement:
+    """Student's t-test of a predicted mean on at least 200 independent samples.
+
+    Args:
+        samples: independent samples, shape (n,), n >= 200 (below that t has heavy tails and tests lie).
+        prediction: the predicted mean.
+        detects: the smallest relative error of the prediction that must be seen. The standard error then has to be
+            at most a tenth of it, so that a wrong formula cannot hide in the noise.
+
+    Returns:
+        The agreement; its truth value says whether the prediction stands.
+
+    Raises:
+        ValueError: for too few samples, or a standard error too large for ``detects``.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> bool(agreement(rng.exponential(size=10**5), 1.0, detects=0.05))
+        True
+        >>> bool(agreement(rng.exponential(size=10**5), 1.05, detects=0.05))
+        False
+    """
+    measured = Estimate.from_samples(samples)
+    if measured.n < 200:
+        raise ValueError(f"n={measured.n} samples: agreement needs at least 200 independent ones")
+    if detects is not None and measured.standard_error > 0.1 * detects * abs(prediction):
+        raise ValueError(
+            f"standard error {measured.standard_error:.3g} is above a tenth of the error to be seen "
+            f"({detects:.3g} x {abs(prediction):.4g}): take more samples"
+        )
+    t, p_value = _student_t(measured.value - prediction, measured.standard_error, measured.n - 1)
+    return Agreement(measured, prediction, t, p_value)
+
+
+def _student_t(difference: float, standard_error: float, degrees_of_freedom: int) -> tuple[float, float]:
+    """t and two-sided p-value; without any error only equality agrees."""
+    if difference == 0:
+        return 0.0, 1.0
+    if standard_error == 0:
+        return math.copysign(math.inf, difference), 0.0
+    from scipy.special import stdtr
+
+    t = difference / standard_error
+    return t, 2 * float(stdtr(degrees_of_freedom, -abs(t)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prediction beside one measurement.
+
+    Attributes:
+        quantity: what is compared, such as ``"E[min(T_P, 150)], full_reset, P=20"``.
+        predicted: the prediction with its own sampling error (0 for a closed form).
+        measured: the measurement.
+        z: (predicted - measured) / combined standard error, beyond the margin.
+        p_value: two-sided p-value of z.
+        verdict: ``"agrees"``, ``"disagrees"`` or ``"outside regime"``.
+        margin: model error that the predictor is allowed, as a fraction of the prediction; 0 for an exact one.
+        reasons: why the prediction is outside its regime.
+    """
+
+    quantity: str
+    predicted: Estimate
+    measured: Estimate
+    z: float
+    p_value: float
+    verdict: str
+    margin: float = 0.0
+    reasons: tuple[str, ...] = ()
+
+
+def compare(
+    quantity: str, predicted: Estimate, measured: Estimate, *, margin: float = 0.0, reasons: Sequence[str] = ()
+) -> Comparison:
+    """Hold a prediction against an independent measurement.
+
+    Args:
+        quantity: what is compared.
+        predicted: the prediction; its standard error is that of the data it was made from.
+        measured: the measurement, independent of those data.
+        margin: model error allowed to an approximate predictor, as a fraction of the prediction.
+        reasons: why the prediction is outside its regime; empty if it is inside.
+
+    Returns:
+        The comparison with the verdict at p < 0.01; correct several of them together with ``holm``.
+
+    Raises:
+        ValueError: if the margin is negative or the prediction is infinite (there is nothing to compare).
+    """
+    if margin < 0:
+        raise ValueError(f"margin={margin} must be >= 0")
+    if not math.isfinite(predicted.value):
+        raise ValueError(f"{quantity}: predicted value is {predicted.value}; compare restricted means instead")
+    difference = predicted.value - measured.value
+    beyond_margin = math.copysign(max(abs(difference) - margin * abs(predicted.value), 0.0), difference)
+    # The smaller sample governs the tails: conservative against Welch's formula and free of its corner cases.
+    z, p_value = _student_t(
+        beyond_margin, math.hypot(predicted.standard_error, measured.standard_error), min(predicted.n, measured.n)
+    )
+    verdict = "outside regime" if reasons else ("agrees" if p_value >= 0.01 else "disagrees")
+    return Comparison(quantity, predicted, measured, z, p_value, verdict, margin, tuple(reasons))
+
+
+def holm(comparisons: Sequence[Comparison], significance: float = 0.01) -> list[Comparison]:
+    """Verdicts of several comparisons at one family-wise error rate (Holm's step-down method).
+
+    Comparisons outside their regime keep that verdict and do not count.
+
+    Args:
+        comparisons: the family.
+        significance: probability that any true prediction of the family is rejected.
+
+    Returns:
+        The comparisons in their order, with corrected verdicts.
+
+    Raises:
+        ValueError: if the significance is outside (0, 1).
+    """
+    if not 0 < significance < 1:
+        raise ValueError(f"significance={significance} must lie strictly between 0 and 1")
+    verdicts = [c.verdict for c in comparisons]
+    tested = sorted((c.p_value, i) for i, c in enumerate(comparisons) if not c.reasons)
+    rejecting = True
+    for rank, (p_value, i) in enumerate(tested):
+        rejecting = rejecting and p_value < significance / (len(tested) - rank)
+        verdicts[i] = "disagrees" if rejecting else "agrees"
+    return [replace(c, verdict=v) for c, v in zip(comparisons, verdicts, strict=True)]

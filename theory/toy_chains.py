@@ -1,0 +1,222 @@
+"""Ready-made chains with known answers: for tests, the documentation, and to see where a prediction must refuse.
+
+Derived for jostle; none of them is from a paper.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from theory.absorbing import Floats, distributions
+from theory.markov_chain import Chain
+
+
+@dataclass(frozen=True, eq=False)
+class ToyChain:
+    """A chain and a perturbation of it.
+
+    Attributes:
+        chain: the chain, n states.
+        perturbation: K, shape (n, n).
+    """
+
+    chain: Chain
+    perturbation: Floats
+
+
+def rational_chain() -> ToyChain:
+    """Three states in a row, the last a slow one: E[T] = 59/2, and E[T_2] = 4345/413 where restarts take 20 epochs.
+
+    The residual mean of 27 epochs exceeds most P: a case in which the rare-perturbation approximation must be refused.
+
+    Returns:
+        The chain and its perturbation, with rational entries.
+    """
+    transient = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.3], [0.0, 0.01, 0.97]])
+    perturbation = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.25, 0.75, 0.0]])
+    return ToyChain(Chain(transient, np.array([1.0, 0.0, 0.0])), perturbation)
+
+
+def hidden_label_chain() -> ToyChain:
+    """Runs of two kinds that no observation tells apart: hazards 0.1 and 0.001 per epoch, half of the runs each.
+
+    Whatever else is observed of a run may be drawn anew each epoch, and so be stationary from the first on, while the
+    survivors turn into slow runs. The perturbation leaves the kind and makes the rest geometric with mean 2 or 20, so
+    that taubar_P drifts from 11.5 (P = 1) to 20 (P = 100): what is stationary need not certify a constant taubar_P.
+
+    Returns:
+        The chain with states (fast, slow, perturbed fast, perturbed slow), and its perturbation.
+    """
+    perturbation = np.zeros((4, 4))
+    perturbation[[0, 1, 2, 3], [2, 3, 2, 3]] = 1
+    return ToyChain(Chain(np.diag([0.9, 0.999, 0.5, 0.95]), np.array([0.5, 0.5, 0.0, 0.0])), perturbation)
+
+
+def waiting_time_chain(times: npt.ArrayLike, probabilities: npt.ArrayLike) -> Chain:
+    """A chain with any given finite law of T; the state is the number of epochs since the start.
+
+    Args:
+        times: possible values of T, whole numbers >= 1, shape (m,) [epochs].
+        probabilities: of these values, shape (m,).
+
+    Returns:
+        A chain of max(times) states that begins in state 0.
+
+    Raises:
+        ValueError: for times that are not whole numbers >= 1, or probabilities that do not fit them.
+
+    Example:
+        >>> from theory.markov_chain import survival
+        >>> survival(waiting_time_chain([1, 3], [0.25, 0.75]), 3).tolist()
+        [1.0, 0.75, 0.75, 0.0]
+    """
+    t = np.asarray(times)
+    if t.ndim != 1 or t.size == 0 or (t != t.astype(int)).any() or t.min() < 1:
+        raise ValueError(f"times={times} must be whole numbers >= 1, one for each probability")
+    p = distributions("probabilities", probabilities, t.shape)
+    law = np.bincount(t.astype(int), p)[1:]  # law[a] = Pr(T = a + 1)
+    alive = np.cumsum(law[::-1])[::-1]  # alive[a] = Pr(T > a)
+    survive = np.divide(alive[1:], alive[:-1])
+    return Chain(np.diag(survive, 1), np.eye(len(law))[0])
+
+
+@dataclass(frozen=True, eq=False)
+class GridChain:
+    """A diffusing coordinate x on a grid.
+
+    Attributes:
+        chain: the chain; a state is a cell.
+        centres: x of the cells, equally spaced, shape (n,).
+        fresh_deviation: standard deviation of a fresh draw of the perturbation.
+    """
+
+    chain: Chain
+    centres: Floats
+    fresh_deviation: float
+
+    def shrink_and_perturb(self, shrink: float, perturb: float) -> Floats:
+        """The kernel of x -> shrink x + perturb xi, with xi normal of mean zero and ``fresh_deviation``.
+
+        Args:
+            shrink: factor of the state; 1 keeps it.
+            perturb: factor of the fresh draw; above 0.
+
+        Returns:
+            K, shape (n, n).
+
+        Raises:
+            ValueError: if perturb is not above 0.
+        """
+        if not perturb > 0:
+            raise ValueError(f"perturb={perturb} must be > 0: without noise a map does not fit the grid")
+        return gaussian_cells(self.centres, shrink * self.centres, perturb * self.fresh_deviation)
+
+
+def gaussian_cells(centres: Floats, means: Floats, deviation: float) -> Floats:
+    """Probability of each cell under normal laws; the first and last cell take the tails.
+
+    Args:
+        centres: of the cells, equally spaced, shape (n,).
+        means: shape (m,).
+        deviation: standard deviation of all laws.
+
+    Returns:
+        Shape (m, n).
+    """
+    from scipy.special import ndtr
+
+    edges = (centres[1:] + centres[:-1]) / 2
+    below = ndtr((edges - np.asarray(means)[:, None]) / deviation)
+    return np.diff(below, axis=1, prepend=0.0, append=1.0)
+
+
+def langevin_chain(
+    drift: Callable[[Floats], Floats],
+    *,
+    diffusivity: float,
+    time_step: float,
+    substeps: int,
+    limits: tuple[float, float],
+    cells: int,
+    initial_mean: float,
+    initial_deviation: float,
+    target: float,
+) -> GridChain:
+    """Euler-Maruyama steps x' = x + drift(x) dt + sqrt(2 D dt) N(0, 1) on a grid, watched after each epoch.
+
+    Each step spreads the probability of a cell from its centre. The target x >= ``target`` is checked at the end of an
+    epoch only. Perturbed means settle on a coarser grid than E[T], which depends on the barrier exponentially.
+
+    Args:
+        drift: of arrays of x.
+        diffusivity: D.
+        time_step: dt.
+        substeps: steps in an epoch.
+        limits: lowest and highest edge of the grid.
+        cells: number of cells.
+        initial_mean: of the normal initial law.
+        initial_deviation: of the initial law, and of the fresh draws of shrink-and-perturb.
+        target: cells with a centre of at least this meet the target.
+
+    Returns:
+        The chain on its grid.
+    """
+    edges = np.linspace(*limits, cells + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    step = gaussian_cells(centres, centres + time_step * drift(centres), np.sqrt(2 * diffusivity * time_step))
+    initial = gaussian_cells(centres, np.array([initial_mean]), initial_deviation)[0]
+    chain = Chain.from_kernel(np.linalg.matrix_power(step, substeps), centres >= target, initial)
+    return GridChain(chain, centres, initial_deviation)
+
+
+def trap_with_barrier(*, cells: int = 801) -> GridChain:
+    """A fast fraction, a plateau, and slow escapes: the shape of survival that training to a hard target shows.
+
+    Drift -4 (x + 1)(x + 0.55)(x - 1.2), D = 0.02, 10 steps of 0.02 per epoch, start N(-0.5, 0.2^2), target x >= 0.9.
+    Runs that begin left of the barrier at -0.55 are trapped around -1. Of shrink-and-perturb (0.2, 0.1) nearly no run
+    fails, and the rare-perturbation approximation holds; of (0.4, 0.1) 2.4 % do, and it does not.
+
+    Args:
+        cells: of the grid on [-2, 2].
+
+    Returns:
+        The chain on its grid.
+    """
+    return langevin_chain(
+        lambda x: -4 * (x + 1) * (x + 0.55) * (x - 1.2),
+        diffusivity=0.02,
+        time_step=0.02,
+        substeps=10,
+        limits=(-2.0, 2.0),
+        cells=cells,
+        initial_mean=-0.5,
+        initial_deviation=0.2,
+        target=0.9,
+    )
+
+
+def double_well(*, cells: int = 1041) -> GridChain:
+    """The symmetric potential (x^2 - 1)^2 at D = 0.15: a perturbation traps runs again as easily as it frees them.
+
+    10 steps of 0.02 per epoch, start N(0, 0.6^2), target x >= 0.9. After a single shrink-and-perturb (0.4, 0.1) the
+    residual mean is 4353 epochs, above E[T] = 2276: the rare-perturbation approximation must be refused.
+
+    Args:
+        cells: of the grid on [-2.6, 2.6].
+
+    Returns:
+        The chain on its grid.
+    """
+    return langevin_chain(
+        lambda x: -4 * x * (x**2 - 1),
+        diffusivity=0.15,
+        time_step=0.02,
+        substeps=10,
+        limits=(-2.6, 2.6),
+        cells=cells,
+        initial_mean=0.0,
+        initial_deviation=0.6,
+        target=0.9,
+    )
