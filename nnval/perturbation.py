@@ -1,0 +1,327 @@
+"""Does one measured perturbation predict training at every interval? Real networks beside the theory.
+
+An unperturbed ensemble gives the survival curve. Its survivors at P* are perturbed once and followed. From these two
+data sets ``theory.prediction`` predicts the training time under each perturbation at every interval P; training with
+the perturbation every P epochs, from fresh seeds, measures it at some of them. Every stage is a resumable run.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnval.engine import run_directory as disk
+from nnval.engine.branch import Branch
+from nnval.engine.config import fingerprint_of
+from nnval.engine.device import environment, resolve_device
+from nnval.engine.pool import EnsembleTask, prepare_workers, train_all
+from nnval.engine.results import EnsembleResult
+from nnval.study import PeriodicRun, PerturbedOnceRun, Protocol, Study, StudyConfig
+from sim.random_streams import stream
+from theory.estimate import Estimate, compare, holm
+from theory.hazard import constant_hazard_test
+from theory.prediction import LONG_RESIDUALS, PerturbationData, PerturbedOnce, Prediction
+from theory.quasi_steady_state import distance_to, kolmogorov_smirnov_relaxation, stationarity
+from theory.survival import FirstPassages, Survival
+
+Progress = Callable[[int, int, str], None]
+
+APPROXIMATION_MARGIN = 0.05
+"""Model error granted to Eq. (9) and to the renewal predictor inside their regimes; full resetting is exact."""
+
+
+def run_study(
+    config: StudyConfig, directory: str | Path, *, progress: Progress | None = None, workers: int = 1
+) -> Study:
+    """Train, predict, train again and compare.
+
+    Args:
+        config: what to do.
+        directory: of the study; what is already trained there is not trained again.
+        progress: called with completed and all work, in member-epochs as far as they can be foreseen, and a text.
+        workers: processes for the ensembles that do not wait for each other. The results do not depend on it.
+
+    Returns:
+        The study. Nothing but the runs, ``config.json`` and ``environment.json`` is written.
+
+    Raises:
+        ValueError: if the directory holds another study, no run survives to be perturbed, or most runs diverge.
+        StorageError: if a file can't be written; the study can be resumed.
+        Interrupted: after Ctrl-C; the study can be resumed.
+    """
+    directory = Path(directory)
+    plain = config.to_dict()
+    description = {"schema": disk.SCHEMA, "fingerprint": fingerprint_of(plain), "config": plain, "branch": None}
+    with disk.opened(directory, description, environment(resolve_device(config.training.device))):
+        return _run(config, directory, progress, workers)
+
+
+def _run(config: StudyConfig, directory: Path, progress: Progress | None, workers: int) -> Study:
+    training = config.training
+    first = EnsembleTask(training, directory / "unperturbed", "unperturbed", training.members * training.epochs)
+    # A guess until survival is known: networks stop at the target, on average well before the horizon.
+    later = sum(
+        len(config.intervals) * config.periodic_members * training.epochs
+        + (perturbation["name"] != "full_reset") * len(config.branch_epochs) * training.members * config.follow
+        for perturbation in config.perturbations.values()
+    )
+    later = round(0.4 * later)
+
+    def report_first(done: int, total: int, text: str) -> None:
+        if progress is not None:
+            progress(done, total + later, text)
+
+    def report_later(done: int, total: int, text: str) -> None:
+        if progress is not None:
+            progress(first.work + done, first.work + total, text)
+
+    if workers > 1:
+        prepare_workers()
+    (unperturbed,) = train_all([first], progress=report_first)
+    _refuse_divergence(first, unperturbed)
+    study = _unperturbed_study(config, directory, unperturbed)
+    tasks = _tasks(study)
+    results = train_all(list(tasks.values()), workers=workers, progress=report_later)
+    for task, result in zip(tasks.values(), results, strict=True):
+        _refuse_divergence(task, result)
+    ensembles = dict(zip(tasks, results, strict=True))
+    protocols = tuple(_protocol(study, label, ensembles) for label in config.perturbations)
+    return with_comparisons(dataclasses.replace(study, protocols=protocols))
+
+
+def _refuse_divergence(task: EnsembleTask, result: EnsembleResult) -> None:
+    diverged = int((result.status == "diverged").sum())
+    if 2 * diverged >= len(result.members):
+        raise ValueError(
+            f"{diverged} of {len(result.members)} members of {task.name} diverged, so there is no training to study: "
+            f"lower learning_rate={task.config.learning_rate:g}"
+        )
+
+
+def _unperturbed_study(config: StudyConfig, directory: Path, unperturbed: EnsembleResult) -> Study:
+    """Everything that the unperturbed runs alone tell."""
+    accuracy = unperturbed.curves["validation_accuracy"]
+    target = float(np.median(np.nanmax(accuracy, axis=1))) if config.target is None else config.target
+    first_passages = FirstPassages(*unperturbed.completion(target))
+    survival = Survival.of(first_passages)
+    reference = (config.branch_epochs[0], config.branch_epoch)
+    quasi_steady_state, published, hazard = None, None, None
+    if (first_passages.times > reference[0]).sum() >= 2:
+        quasi_steady_state = stationarity(
+            accuracy,
+            first_passages,
+            reference=reference,
+            tolerance=config.tolerance,
+            rng=stream(config.training.seed, "stationarity"),
+        )
+        published = kolmogorov_smirnov_relaxation(accuracy, first_passages, reference=reference)
+        relaxed = quasi_steady_state.relaxation_epoch
+        if relaxed is not None and relaxed < survival.horizon:
+            hazard = constant_hazard_test(survival, relaxed)
+    return Study(
+        config=config,
+        directory=directory,
+        target=target,
+        unperturbed=unperturbed,
+        first_passages=first_passages,
+        survival=survival,
+        quasi_steady_state=quasi_steady_state,
+        published_relaxation_epoch=published,
+        hazard_test=hazard,
+        protocols=(),
+    )
+
+
+def _once_place(label: str, epoch: int) -> str:
+    return f"perturbed_once/{label}/P{epoch:04d}"
+
+
+def _periodic_place(label: str, interval: int) -> str:
+    return f"periodic/{label}/P{interval:04d}"
+
+
+def _tasks(study: Study) -> dict[str, EnsembleTask]:
+    """All ensembles after the unperturbed one, by their place in the directory."""
+    config = study.config
+    tasks = {}
+    for label, perturbation in config.perturbations.items():
+        for interval in config.intervals:
+            place = _periodic_place(label, interval)
+            training = dataclasses.replace(
+                config.training,
+                stream=place,
+                perturbation=perturbation,
+                interval=interval,
+                members=config.periodic_members,
+                target=study.target,
+                snapshots=(),
+            )
+            # Its weight in the progress: perturbed runs need about as long as unperturbed ones, or less.
+            work = round(training.members * study.survival.restricted_mean(training.epochs).value)
+            tasks[place] = EnsembleTask(training, study.directory / place, place, work)
+        if perturbation["name"] == "full_reset":
+            continue
+        for epoch in config.branch_epochs:
+            place = _once_place(label, epoch)
+            training = dataclasses.replace(
+                config.training,
+                stream=place,
+                perturbation=perturbation,
+                epochs=config.follow,
+                target=study.target,
+                snapshots=(),
+            )
+            parents = _survivors(study, epoch)
+            work = len(parents) * config.follow
+            branch = Branch(study.directory / "unperturbed", epoch, parents)
+            tasks[place] = EnsembleTask(training, study.directory / place, place, work, branch)
+    # The longest first: the last ones to finish are then short, and no worker waits long for another.
+    return dict(sorted(tasks.items(), key=lambda item: -item[1].work))
+
+
+def _survivors(study: Study, epoch: int) -> list[int]:
+    """Members that had not reached the target at an epoch, and went on training after it."""
+    unfinished = (study.first_passages.times > epoch) & (study.unperturbed.epochs > epoch)
+    members = study.unperturbed.members[unfinished].tolist()
+    if len(members) < 2:
+        raise ValueError(
+            f"only {len(members)} runs are unfinished at epoch {epoch}, so there is nothing to perturb: raise the "
+            f"target {study.target:g} or lower branch_epochs"
+        )
+    return members
+
+
+def _protocol(study: Study, label: str, ensembles: Mapping[str, EnsembleResult]) -> Protocol:
+    perturbation = study.config.perturbations[label]
+    once = tuple(
+        _perturbed_once(study, epoch, ensembles[_once_place(label, epoch)])
+        for epoch in study.config.branch_epochs
+        if perturbation["name"] != "full_reset"
+    )
+    periodic = tuple(
+        _periodic(study, interval, ensembles[_periodic_place(label, interval)]) for interval in study.config.intervals
+    )
+    remarks = _remarks(study, once)
+    return Protocol(label, perturbation, once, _predictions(study, once, remarks), periodic, remarks)
+
+
+def _perturbed_once(study: Study, epoch: int, ensemble: EnsembleResult) -> PerturbedOnceRun:
+    residuals = FirstPassages(*ensemble.completion(study.target))
+    assert ensemble.parents is not None
+    parents = np.searchsorted(study.unperturbed.members, ensemble.parents)
+    data = PerturbedOnce(residuals, epoch, study.config.follow, parents)
+    return PerturbedOnceRun(epoch, ensemble, data, Survival.of(residuals))
+
+
+def _periodic(study: Study, interval: int, ensemble: EnsembleResult) -> PeriodicRun:
+    first_passages = FirstPassages(*ensemble.completion(study.target))
+    residuals = first_passages.times[first_passages.times > interval] - interval
+    reached = ensemble.test_accuracy[ensemble.status == "reached"]
+    return PeriodicRun(
+        interval,
+        ensemble,
+        Survival.of(first_passages),
+        Estimate.from_samples(residuals) if len(residuals) > 1 else None,
+        Estimate.from_samples(reached) if len(reached) > 1 else None,
+    )
+
+
+def _remarks(study: Study, once: Sequence[PerturbedOnceRun]) -> tuple[str, ...]:
+    """What the perturbed runs themselves say against predicting other intervals from them."""
+    if not once:
+        return ()
+    last = once[-1]
+    remarks = []
+    for other in once[:-1]:
+        means = [run.survival.restricted_mean(study.config.follow) for run in (other, last)]
+        flat = compare("residual mean", means[0], means[1], margin=APPROXIMATION_MARGIN)
+        if flat.verdict == "disagrees":
+            values = [f"{m.value:.1f} +- {m.standard_error:.1f}" for m in means]
+            remarks.append(
+                f"residuals depend on the epoch of the perturbation: {values[0]} epochs from {other.epoch}, "
+                f"{values[1]} from {last.epoch} (restricted to {study.config.follow})"
+            )
+    return tuple(remarks)
+
+
+def _recovery_epoch(study: Study, once: PerturbedOnceRun) -> int | None:
+    """First epoch after the perturbation at which unfinished runs look like the quasi-steady state again."""
+    if study.quasi_steady_state is None:
+        return None
+    distance = distance_to(
+        once.ensemble.curves["validation_accuracy"],
+        once.data.residuals,
+        study.unperturbed.curves["validation_accuracy"],
+        study.first_passages,
+        reference=study.quasi_steady_state.reference,
+    )
+    within = np.flatnonzero(distance <= study.config.tolerance)
+    return int(within[0]) + 1 if len(within) else None
+
+
+def _predictions(
+    study: Study, once: Sequence[PerturbedOnceRun], remarks: tuple[str, ...]
+) -> dict[str, tuple[Prediction, ...]]:
+    """Predictions at every interval up to P* (up to the horizon for full resetting)."""
+    config = study.config
+    horizon = config.training.epochs
+    data = PerturbationData(
+        study.first_passages,
+        once[-1].data if once else None,
+        horizon=horizon,
+        replicates=config.replicates,
+        rng=stream(config.training.seed, "bootstrap"),
+    )
+    if not once:
+        return {"restart": tuple(data.predict("restart", interval) for interval in range(1, horizon + 1))}
+    recovery = _recovery_epoch(study, once[-1])
+    # What the predictors need is residuals that do not depend on the epoch of the perturbation. A constant hazard is a
+    # proxy for that; where it was measured directly, at two or more epochs, that decides.
+    hazard_test = study.hazard_test if len(once) == 1 else None
+    result = {}
+    for predictor in ("rare", "renewal"):
+        predictions = []
+        for interval in range(1, min(config.follow, horizon) + 1):
+            prediction = data.predict(
+                predictor, interval, relaxation_epoch=study.relaxation_epoch, hazard_test=hazard_test
+            )
+            reasons = list(prediction.reasons)
+            if interval != config.branch_epoch:
+                reasons += remarks
+            renews = data.residual_psi is not None and data.residual_psi[interval] > LONG_RESIDUALS
+            if predictor == "renewal" and renews and (recovery is None or interval < recovery):
+                when = "never" if recovery is None else f"only {recovery} epochs after it"
+                reasons.append(f"perturbed runs are in the quasi-steady state again {when}")
+            predictions.append(dataclasses.replace(prediction, reasons=tuple(reasons)))
+        result[predictor] = tuple(predictions)
+    return result
+
+
+def with_comparisons(study: Study) -> Study:
+    """The study with every measurement held against the predictions at its interval.
+
+    Restricted means are compared, at the horizon up to which the predictor is identified: they exist although some runs
+    never reach the target. Eq. (9) and renewal are granted a model error of 5 % inside their regimes.
+
+    Args:
+        study: with its protocols.
+
+    Returns:
+        The study with ``comparisons`` and ``rows``; verdicts hold at a family-wise error rate of 1 %.
+    """
+    comparisons, rows = [], []
+    for protocol in study.protocols:
+        for run in protocol.periodic:
+            for predictor, predictions in protocol.predictions.items():
+                prediction = next((p for p in predictions if p.interval == run.interval), None)
+                if prediction is None:
+                    continue
+                measured = run.survival.restricted_mean(prediction.horizon)
+                quantity = f"E[min(T_P, {prediction.horizon})], {protocol.label}, P={run.interval}, {predictor}"
+                margin = 0.0 if predictor == "restart" else APPROXIMATION_MARGIN
+                comparisons.append(
+                    compare(quantity, prediction.restricted_mean, measured, margin=margin, reasons=prediction.reasons)
+                )
+                rows.append((protocol.label, predictor, run.interval, prediction.horizon))
+    return dataclasses.replace(study, comparisons=tuple(holm(comparisons)), rows=tuple(rows))

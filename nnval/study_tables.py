@@ -1,0 +1,398 @@
+"""A finished study as tables and sentences: the same words on the terminal, in the report and in its CSV files."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnval.engine import run_directory as disk
+from nnval.study import PeriodicRun, Protocol, Study, measured_speed_up
+from theory.estimate import Comparison, Estimate
+from theory.prediction import Prediction, best_prediction
+
+PREDICTOR_NAMES = {
+    "restart": "restart (Eq. 5, exact)",
+    "rare": "rare (Eq. 9)",
+    "renewal": "renewal",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of equal length under a header.
+
+    Attributes:
+        header: names of the columns.
+        rows: numbers and text; None for a number that the data do not identify.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def to_csv(self) -> str:
+        """The table as CSV; empty cells for None, ``inf`` for infinite numbers."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows([["" if cell is None else cell for cell in row] for row in self.rows])
+        return text.getvalue()
+
+
+def plus_minus(estimate: Estimate | None) -> str:
+    """``28.7 +- 1.1``, with the digits that the error leaves.
+
+    Args:
+        estimate: the number; None if it is not identified.
+
+    Returns:
+        Text.
+    """
+    if estimate is None:
+        return "-"
+    if not math.isfinite(estimate.value):
+        return "inf"
+    error = estimate.standard_error
+    digits = 1 if error == 0 else max(0, 1 - math.floor(math.log10(error)))
+    return f"{estimate.value:.{min(digits, 4)}f} +- {error:.{min(digits, 4)}f}"
+
+
+def comparison_table(study: Study) -> tuple[Table, tuple[str, ...]]:
+    """Predictions beside measurements, and the reasons why some are outside their regime.
+
+    Args:
+        study: the study.
+
+    Returns:
+        The table, whose verdicts carry numbers of notes, and the notes.
+    """
+    notes: list[str] = []
+
+    def verdict(comparison: Comparison) -> str:
+        numbers = []
+        for reason in comparison.reasons:
+            text = _without_interval(reason)
+            if text not in notes:
+                notes.append(text)
+            numbers.append(str(notes.index(text) + 1))
+        return comparison.verdict + (f" [{','.join(numbers)}]" if numbers else "")
+
+    rows = [
+        (
+            label,
+            interval,
+            PREDICTOR_NAMES[predictor] + ("" if horizon == study.config.training.epochs else f" up to {horizon}"),
+            plus_minus(comparison.predicted),
+            plus_minus(comparison.measured),
+            f"{comparison.z:+.1f}",
+            verdict(comparison),
+        )
+        for (label, predictor, interval, horizon), comparison in zip(study.rows, study.comparisons, strict=True)
+    ]
+    header = ("perturbation", "P", "predictor", "predicted", "measured", "z", "verdict")
+    return Table(header, tuple(rows)), tuple(f"[{number + 1}] {note}" for number, note in enumerate(notes))
+
+
+def _without_interval(reason: str) -> str:
+    """A reason such that equal ones at different P share a note."""
+    return re.sub(r"P=\d+", "P", reason)
+
+
+def facts(study: Study) -> list[tuple[str, str]]:
+    """What the unperturbed runs and the perturbed survivors are like.
+
+    Args:
+        study: the study.
+
+    Returns:
+        (name, sentence) pairs.
+    """
+    training, horizon = study.config.training, study.config.training.epochs
+    mean = study.survival.restricted_mean(horizon)
+    unfinished = float(study.survival.at(horizon))
+    network = f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
+    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
+    lines = [
+        ("training", f"{training.members} x {network} on {training.train_size} images of {training.data}{noise}"),
+        ("target", f"validation accuracy >= {study.target:g} within {horizon} epochs"),
+        ("unperturbed", f"{unfinished:.0%} of the runs do not get there; E[min(T, {horizon})] = {plus_minus(mean)}"),
+    ]
+    steady = study.quasi_steady_state
+    if steady is None or steady.relaxation_epoch is None:
+        lines.append(("quasi-steady state", "none was found: only full resetting can be predicted"))
+    else:
+        low, high = steady.relaxation_interval
+        lines.append(
+            (
+                "quasi-steady state",
+                f"from epoch {steady.relaxation_epoch} (95 %: {low} to {'none' if high is None else high}); published "
+                f"criterion: {study.published_relaxation_epoch}",
+            )
+        )
+        late = np.flatnonzero(steady.distance > steady.tolerance) + 1
+        if len(late) and late[-1] > steady.reference[1]:
+            first = int(late[late > steady.reference[1]][0])
+            lines.append(
+                ("quasi-steady state", f"it drifts: from epoch {first} survivors leave the tolerance again")
+            )
+    if study.hazard_test is not None:
+        lines.append(("hazard", study.hazard_test.describe()))
+    for protocol in study.protocols:
+        for once in protocol.once:
+            followed = study.config.follow
+            text = f"{plus_minus(once.survival.restricted_mean(followed))} epochs (restricted to {followed})"
+            text += f", {once.survival.at(followed):.0%} unfinished; n = {once.data.residuals.n}"
+            lines.append((f"{protocol.label} once at {once.epoch}", text))
+        lines += [(protocol.label, remark) for remark in protocol.remarks]
+        if len(protocol.once) > 1 and not protocol.remarks:
+            lines.append((protocol.label, "residuals do not depend on the epoch of the perturbation"))
+    diverged = int((study.unperturbed.status == "diverged").sum())
+    if diverged:
+        lines.append(("diverged", f"{diverged} unperturbed runs; they count as censored at their last good epoch"))
+    return lines
+
+
+def conclusions(study: Study) -> list[str]:
+    """What to do, in plain words.
+
+    Args:
+        study: the study.
+
+    Returns:
+        Sentences: the best measured and the best predicted protocol, and how the predictions fared.
+    """
+    measured = [(run, protocol) for protocol in study.protocols for run in protocol.periodic]
+    horizon = study.config.training.epochs
+    run, protocol = min(measured, key=lambda pair: pair[0].survival.restricted_mean(horizon).value)
+    ratio = measured_speed_up(study, run)
+    low, high = ratio.interval()
+    lines = [
+        f"Fastest measured: {protocol.label} every {run.interval} epochs, "
+        f"{plus_minus(run.survival.restricted_mean(horizon))} epochs, {ratio.value:.2f} times as fast as unperturbed "
+        f"training ({low:.2f} to {high:.2f}; ratio of means restricted to {horizon} epochs)."
+    ]
+    best = best_of_all(study)
+    if best is None:
+        lines.append("No prediction is inside its regime.")
+    else:
+        label, prediction = best
+        low, high = prediction.restricted_mean.interval()
+        lines.append(
+            f"Fastest predicted within a regime: {label} every {prediction.interval} epochs, "
+            f"{prediction.restricted_mean.value:.1f} epochs ({low:.1f} to {high:.1f}, by {prediction.predictor})."
+        )
+    tested = [c for c in study.comparisons if not c.reasons]
+    agreeing = sum(c.verdict == "agrees" for c in tested)
+    lines.append(
+        f"{agreeing} of {len(tested)} predictions inside their regime agree with training; "
+        f"{len(study.comparisons) - len(tested)} are outside."
+    )
+    return lines
+
+
+def best_of_all(study: Study) -> tuple[str, Prediction] | None:
+    """The valid prediction with the smallest restricted mean at the full horizon, over all protocols.
+
+    Args:
+        study: the study.
+
+    Returns:
+        Its label and the prediction; None if none is valid.
+    """
+    horizon = study.config.training.epochs
+    candidates = [
+        (protocol.label, best)
+        for protocol in study.protocols
+        for predictions in protocol.predictions.values()
+        if (best := best_prediction([p for p in predictions if p.horizon == horizon])) is not None
+    ]
+    return min(candidates, key=lambda pair: pair[1].restricted_mean.value, default=None)
+
+
+def arrays(study: Study) -> dict[str, Table]:
+    """Every number of the study: file name -> table.
+
+    Args:
+        study: the study.
+
+    Returns:
+        ``survival``, ``residual_survival``, ``predictions``, ``measurements`` and ``quasi_steady_state``.
+    """
+    low, high = study.survival.band()
+    result = {
+        "survival": Table(
+            ("epoch", "survival", "standard_error", "low", "high"),
+            tuple(
+                zip(
+                    range(len(study.survival.values)),
+                    *(x.tolist() for x in (study.survival.values, study.survival.standard_error, low, high)),
+                    strict=True,
+                )
+            ),
+        ),
+        "residual_survival": Table(
+            ("perturbation", "branch_epoch", "epoch", "survival", "standard_error"),
+            tuple(
+                (protocol.label, once.epoch, epoch, value, error)
+                for protocol in study.protocols
+                for once in protocol.once
+                for epoch, (value, error) in enumerate(
+                    zip(once.survival.values.tolist(), once.survival.standard_error.tolist(), strict=True)
+                )
+            ),
+        ),
+        "predictions": Table(_PREDICTION_COLUMNS, tuple(_prediction_rows(study.protocols))),
+        "measurements": Table(
+            _MEASUREMENT_COLUMNS,
+            tuple(_measurement_row(study, p, run) for p in study.protocols for run in p.periodic),
+        ),
+    }
+    steady = study.quasi_steady_state
+    if steady is not None:
+        columns = (steady.epochs, steady.distance, steady.low, steady.high)
+        rows = tuple(zip(*(column.tolist() for column in columns), strict=True))
+        result["quasi_steady_state"] = Table(("epoch", f"{steady.kind}_distance", "low", "high"), rows)
+    return result
+
+
+_PREDICTION_COLUMNS = (
+    "perturbation",
+    "predictor",
+    "interval",
+    "horizon",
+    "restricted_mean",
+    "standard_error",
+    "low",
+    "high",
+    "mean",
+    "mean_standard_error",
+    "speed_up",
+    "speed_up_low",
+    "speed_up_high",
+    "valid",
+    "reasons",
+)
+
+
+def _prediction_rows(protocols: Sequence[Protocol]) -> Iterable[tuple[Any, ...]]:
+    for protocol in protocols:
+        for predictor, predictions in protocol.predictions.items():
+            for p in predictions:
+                restricted, mean = p.restricted_mean, p.mean
+                yield (
+                    protocol.label,
+                    predictor,
+                    p.interval,
+                    p.horizon,
+                    restricted.value,
+                    restricted.standard_error,
+                    *restricted.interval(),
+                    mean.value if mean else None,
+                    mean.standard_error if mean else None,
+                    p.speed_up.value,
+                    *p.speed_up.interval(),
+                    p.valid,
+                    "; ".join(p.reasons),
+                )
+
+
+_MEASUREMENT_COLUMNS = (
+    "perturbation",
+    "interval",
+    "n",
+    "horizon",
+    "restricted_mean",
+    "standard_error",
+    "unfinished",
+    "residual_mean",
+    "residual_standard_error",
+    "speed_up",
+    "speed_up_standard_error",
+    "test_accuracy",
+    "test_accuracy_standard_error",
+)
+
+
+def _measurement_row(study: Study, protocol: Protocol, run: PeriodicRun) -> tuple[Any, ...]:
+    horizon = study.config.training.epochs
+    mean, ratio = run.survival.restricted_mean(horizon), measured_speed_up(study, run)
+    residual, accuracy = run.residual_mean, run.test_accuracy
+    return (
+        protocol.label,
+        run.interval,
+        mean.n,
+        horizon,
+        mean.value,
+        mean.standard_error,
+        run.survival.at(horizon),
+        residual.value if residual else None,
+        residual.standard_error if residual else None,
+        ratio.value,
+        ratio.standard_error,
+        accuracy.value if accuracy else None,
+        accuracy.standard_error if accuracy else None,
+    )
+
+
+def comparisons_json(study: Study) -> list[dict[str, Any]]:
+    """The comparisons as plain JSON.
+
+    Args:
+        study: the study.
+
+    Returns:
+        One record per comparison.
+    """
+    return [
+        {
+            "perturbation": label,
+            "predictor": predictor,
+            "interval": interval,
+            "horizon": horizon,
+            "quantity": c.quantity,
+            "predicted": c.predicted.value,
+            "predicted_standard_error": c.predicted.standard_error,
+            "predicted_interval95": list(c.predicted.interval()),
+            "measured": c.measured.value,
+            "measured_standard_error": c.measured.standard_error,
+            "n": c.measured.n,
+            "margin": c.margin,
+            "z": c.z if math.isfinite(c.z) else None,
+            "p_value": c.p_value,
+            "verdict": c.verdict,
+            "reasons": list(c.reasons),
+        }
+        for (label, predictor, interval, horizon), c in zip(study.rows, study.comparisons, strict=True)
+    ]
+
+
+def save(study: Study) -> None:
+    """Write ``comparisons.json`` and ``arrays/*.csv`` into the study's directory.
+
+    Args:
+        study: the study.
+
+    Raises:
+        StorageError: if a file can't be written; the runs are intact.
+    """
+    disk.make_directory(study.directory / "arrays")
+    for name, table in arrays(study).items():
+        disk.write_whole(study.directory / "arrays" / f"{name}.csv", table.to_csv().encode())
+    disk.write_json(study.directory / "comparisons.json", comparisons_json(study))
+
+
+def is_saved(directory: Path) -> bool:
+    """Whether a study in this directory was finished and saved.
+
+    Args:
+        directory: of the study.
+
+    Returns:
+        True if its comparisons are there.
+    """
+    return (directory / "comparisons.json").exists()
