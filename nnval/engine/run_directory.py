@@ -1,0 +1,269 @@
+"""A run on disk: files that are whole or absent, one process at a time, and no mixing of different runs.
+
+::
+
+    RUN/config.json         what the run is; written first, never changed
+        environment.json    versions and processor; no host name, user or path
+        execution.json      choices made at the start that affect rounding
+        members/0000-0255/  a block: curves.csv, checkpoint.pt, snapshot_0050.pt, members.csv, done.json
+        curves.csv          all blocks merged, by member and epoch
+        members.csv         how each member ended
+        done.json           the only sign of completion
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nnval.engine.config import WITHOUT_EFFECT
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there the user has to see that a directory has one process
+    fcntl = None
+
+SCHEMA = 1
+CONFIG, ENVIRONMENT, EXECUTION = "config.json", "environment.json", "execution.json"
+CURVES, MEMBERS, DONE, CHECKPOINT = "curves.csv", "members.csv", "done.json", "checkpoint.pt"
+BLOCKS = "members"
+
+
+class RunDirectoryError(ValueError):
+    """A directory cannot be used for this run; nothing in it has been changed."""
+
+
+class StorageError(OSError):
+    """Writing failed; what was saved before is intact and the run can be resumed."""
+
+
+class Interrupted(RuntimeError):
+    """Training was stopped by the user and can be resumed."""
+
+
+@contextlib.contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            error.errno,
+            f"could not write {path} ({error.strerror or error}); what was saved before is intact: make room or mend "
+            "the disk, then run the same command again to go on from there",
+        ) from error
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    # Makes a rename survive a power failure; not every system can open a directory.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file: at any instant the old or the new content is there, whole.
+
+    Raises:
+        StorageError: if it cannot be written; the old file is then still there.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _storing(path):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                _write(descriptor, content)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)  # on a full disk its room is needed
+            raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces a file by indented JSON; see ``write_whole``."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        RunDirectoryError: if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunDirectoryError(f"cannot read {path}: {error}") from error
+
+
+def write_from(path: Path, offset: int, content: bytes) -> int:
+    """Cuts a file to ``offset`` bytes, appends, and returns the new length.
+
+    Raises:
+        StorageError: if that fails; a half-written end is cut off by the next call with this offset.
+    """
+    with _storing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(descriptor, offset)
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+    return offset + len(content)
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and its parents, if it isn't there.
+
+    Raises:
+        RunDirectoryError: if a file is in the way.
+        StorageError: if it cannot be created.
+    """
+    try:
+        with _storing(path):
+            path.mkdir(parents=True, exist_ok=True)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
+            raise RunDirectoryError(f"{path} cannot be a directory: a file is in the way; choose another one") from None
+        raise
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Whether a file is one of ours that was never finished."""
+    return entry.name.startswith(".") and entry.name.endswith(".tmp")
+
+
+def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Lines like ``seed: 0 there, 1 asked for``, one per differing field."""
+    absent = object()
+
+    def shown(value: Any) -> str:
+        text = "nothing" if value is absent else json.dumps(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+
+    return [
+        f"{name}: {shown(there.get(name, absent))} there, {shown(asked.get(name, absent))} asked for"
+        for name in dict.fromkeys((*there, *asked))
+        if there.get(name, absent) != asked.get(name, absent)
+    ]
+
+
+def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
+    config = {name: value for name, value in description["config"].items() if name not in WITHOUT_EFFECT}
+    return config | {f"branch.{name}": value for name, value in (description["branch"] or {}).items()}
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """What ``config.json`` holds: schema, fingerprint, config and branch (None for a run from scratch).
+
+    Raises:
+        RunDirectoryError: if the directory holds no run of jostle.
+    """
+    if not (directory / CONFIG).is_file():
+        raise RunDirectoryError(f"{directory} holds no run: it has no {CONFIG}")
+    there = read_json(directory / CONFIG)
+    if not isinstance(there, dict) or not {"fingerprint", "config", "branch"} <= there.keys():
+        raise RunDirectoryError(f"{directory / CONFIG} was not written by jostle; choose another directory")
+    if there.get("schema") != SCHEMA:
+        raise RunDirectoryError(
+            f"{directory} has schema {there.get('schema')!r}; this version of jostle reads {SCHEMA}"
+        )
+    return there
+
+
+def check_run(directory: Path, description: Mapping[str, Any]) -> bool:
+    """Whether a directory already holds this very run; False if it is new.
+
+    Args:
+        directory: may be absent.
+        description: what ``config.json`` shall hold.
+
+    Raises:
+        RunDirectoryError: if it holds something else.
+    """
+    if not directory.exists():
+        return False
+    if not directory.is_dir():
+        raise RunDirectoryError(f"{directory} cannot be a directory: a file is in the way; choose another one")
+    if not (directory / CONFIG).exists():
+        foreign = sorted(entry.name for entry in directory.iterdir() if not _is_left_over(entry))
+        if foreign:
+            raise RunDirectoryError(
+                f"{directory} is not empty and holds no run (it has {', '.join(foreign[:3])}); choose a new directory"
+            )
+        return False
+    lines = differing(_compared(read_description(directory)), _compared(description))
+    if lines:
+        raise RunDirectoryError(
+            f"{directory} holds a run with another config; choose another directory, or train what is there:\n  "
+            + "\n  ".join(lines)
+        )
+    return True
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds a directory for this process; the lock ends with the process, however that ends.
+
+    Raises:
+        RunDirectoryError: if another process, or another call in this one, holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)  # the directory itself: a lock file would stay behind
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(
+                f"another process is training in {directory}; wait for it, or choose another directory"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened(directory: Path, description: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[None]:
+    """Holds the directory of a run, which is created or, if it holds this very run, continued.
+
+    Args:
+        directory: created if absent.
+        description: what ``config.json`` holds.
+        environment: what ``environment.json`` holds; if a run is continued in another one, that is added.
+
+    Raises:
+        RunDirectoryError: if the directory holds something else or is in use.
+        StorageError: if it cannot be written.
+    """
+    check_run(directory, description)  # before anything is created
+    make_directory(directory)
+    with locked(directory):
+        if not check_run(directory, description):
+            write_json(directory / CONFIG, description)
+        recorded = read_json(directory / ENVIRONMENT) if (directory / ENVIRONMENT).exists() else None
+        if recorded is None:
+            write_json(directory / ENVIRONMENT, environment)
+        else:
+            first = {name: value for name, value in recorded.items() if name != "continued_in"}
+            if environment not in (first, *recorded.get("continued_in", [])):
+                more = [*recorded.get("continued_in", []), environment]
+                write_json(directory / ENVIRONMENT, {**first, "continued_in": more})
+        yield
