@@ -38,7 +38,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as error:
             _fail(f"{error.name} is not installed; training needs the extra 'nn': pip install 'jostle[nn]'", FAILED)
         except KeyboardInterrupt:
-            _fail("stopped", STOPPED)
+            _fail("stopped; run the same command again to go on", STOPPED)
         except RuntimeError as error:
             if type(error).__name__ != "Interrupted":  # its module imports torch's neighbours: known by name only
                 raise

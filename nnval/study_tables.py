@@ -137,9 +137,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
         late = np.flatnonzero(steady.distance > steady.tolerance) + 1
         if len(late) and late[-1] > steady.reference[1]:
             first = int(late[late > steady.reference[1]][0])
-            lines.append(
-                ("quasi-steady state", f"it drifts: from epoch {first} survivors leave the tolerance again")
-            )
+            lines.append(("quasi-steady state", f"it drifts: from epoch {first} survivors leave the tolerance again"))
     if study.hazard_test is not None:
         lines.append(("hazard", study.hazard_test.describe()))
     for protocol in study.protocols:

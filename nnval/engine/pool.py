@@ -136,14 +136,22 @@ _worker: dict[str, Any] = {}
 
 
 def _initialise_worker(queue: Any, stop: Any) -> None:
-    _worker.update(queue=queue, stop=stop, parent=os.getppid())
+    _worker.update(queue=queue, stop=stop)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """If the process that asked for the runs is killed, so are its workers: they would hold the directories."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # runs on disk survive this at any instant
 
 
 def _train_in_worker(task: EnsembleTask, number: int, threads: int | None) -> EnsembleResult:
     def progress(done: int, total: int, text: str) -> None:
-        # An orphan would hold its directory against the resumed command.
-        if _worker["stop"].is_set() or os.getppid() != _worker["parent"]:
-            raise Interrupted("stopped with the process that asked for this run")
+        if _worker["stop"].is_set():
+            raise Interrupted("stopped; run the same command again to go on from there")
         _worker["queue"].put((number, done, total, text))
 
     return _train(task, threads, progress)

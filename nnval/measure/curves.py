@@ -90,24 +90,23 @@ def read_curves(path: str | Path, *, metric: str | None = None, zero_based: bool
     table.columns = [str(column).strip() for column in table.columns]
     if "epoch" not in table.columns:
         raise ValueError(f"{file} has no column 'epoch'; it has {', '.join(table.columns)}")
-    epochs = _whole_epochs(table["epoch"], file, zero_based)
+    epochs = _whole_epochs(_numbers(table, "epoch", file), file, zero_based)
     if "run" in table.columns:
         name = _chosen_metric([c for c in table.columns if c not in ("run", "epoch")], metric, file)
         runs, rows = np.unique(table["run"].astype(str).to_numpy(), return_inverse=True)
         order = np.argsort([int(run) for run in runs]) if all(map(str.isdigit, runs)) else np.arange(len(runs))
-        values = _matrix(rows, epochs, _numbers(table[name], file), len(runs), file)
+        values = _matrix(rows, epochs, _numbers(table, name, file), len(runs), file)
         return Curves(name, tuple(map(str, runs[order])), values[order])
     names = [column for column in table.columns if column != "epoch"]
     if not names:
         raise ValueError(f"{file} has a column 'epoch' but no runs beside it")
-    columns = np.stack([_numbers(table[column], file) for column in names])
+    columns = np.stack([_numbers(table, column, file) for column in names])
     rows = np.repeat(np.arange(len(names)), len(table))
     values = _matrix(rows, np.tile(epochs, len(names)), columns.ravel(), len(names), file)
     return Curves(metric or "value", tuple(names), values)
 
 
-def _whole_epochs(column: "pd.Series", file: Path, zero_based: bool) -> npt.NDArray[np.int64]:
-    numbers = _numbers(column, file)
+def _whole_epochs(numbers: npt.NDArray[np.float64], file: Path, zero_based: bool) -> npt.NDArray[np.int64]:
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
         raise ValueError(f"{file}: epochs must be whole numbers")
     first = int(numbers.min())
@@ -125,17 +124,17 @@ def _whole_epochs(column: "pd.Series", file: Path, zero_based: bool) -> npt.NDAr
     return numbers.astype(np.int64)
 
 
-def _numbers(column: "pd.Series", file: Path) -> npt.NDArray[np.float64]:
+def _numbers(table: "pd.DataFrame", name: str, file: Path) -> npt.NDArray[np.float64]:
     import pandas as pd
 
-    numbers = pd.to_numeric(column, errors="coerce")
-    text = numbers.isna() & column.notna() & (column.astype(str).str.strip().str.lower() != "nan")
-    if text.any():
-        row = int(np.flatnonzero(text)[0])
-        raise ValueError(f"{file}: {column.iloc[row]!r} in column {column.name!r}, row {row + 2}, is not a number")
-    result = numbers.to_numpy(dtype=float)
+    column = np.asarray(table[name])
+    result = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=float)
+    text = [row for row in np.flatnonzero(np.isnan(result)) if not pd.isna(column[row])]
+    if text:
+        row = int(text[0])
+        raise ValueError(f"{file}: {column[row]!r} in column {name!r}, row {row + 2}, is not a number")
     if np.isinf(result).any():
-        raise ValueError(f"{file}: column {column.name!r} has infinite values; leave such epochs out")
+        raise ValueError(f"{file}: column {name!r} has infinite values; leave such epochs out")
     return result
 
 
