@@ -29,7 +29,9 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if math.isnan(self.value) or math.isnan(self.standard_error) or self.standard_error < 0:
-            raise ValueError(f"Estimate needs a value and a standard_error >= 0, got {self.value}, {self.standard_error}")
+            raise ValueError(
+                f"value={self.value}, standard_error={self.standard_error}: neither may be nan, nor the error < 0"
+            )
         if self.n < 1:
             raise ValueError(f"n={self.n} must be >= 1: an estimate needs data")
 
@@ -104,13 +106,26 @@ def percentile_interval(replicates: npt.ArrayLike, level: float = 0.95) -> tuple
     """Percentile interval of bootstrap replicates, which may include ``inf``.
 
     Args:
-        replicates: shape (B,).
-        level: coverage probability.
+        replicates: shape (B,); ``inf`` is allowed, nan is not.
+        level: coverage probability, strictly between 0 and 1.
 
     Returns:
         (low, high): order statistics, never an interpolation between a finite and an infinite replicate.
+
+    Raises:
+        ValueError: for a nan, no replicates, or a level outside (0, 1).
+
+    Example:
+        >>> percentile_interval([1.0, 2.0, 3.0, np.inf], level=0.5)
+        (1.0, inf)
     """
     x = np.asarray(replicates, dtype=float)
+    if x.ndim != 1 or len(x) == 0 or np.isnan(x).any():
+        raise ValueError(
+            f"replicates of shape {x.shape} must be numbers (or inf) in one dimension, at least one, no nan"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie strictly between 0 and 1")
     low = np.quantile(x, (1 - level) / 2, method="lower")
     high = np.quantile(x, (1 + level) / 2, method="higher")
     return float(low), float(high)
@@ -172,7 +187,7 @@ def agreement(samples: npt.ArrayLike, prediction: float, *, detects: float | Non
 
 
 def _student_t(difference: float, standard_error: float, degrees_of_freedom: int) -> tuple[float, float]:
-    """t and two-sided p-value; without any error only equality agrees."""
+    """Student's t and its two-sided p-value; without any error only equality agrees."""
     if difference == 0:
         return 0.0, 1.0
     if standard_error == 0:
@@ -192,7 +207,7 @@ class Comparison:
         predicted: the prediction with its own sampling error (0 for a closed form).
         measured: the measurement.
         z: (predicted - measured) / combined standard error, beyond the margin.
-        p_value: two-sided p-value of z.
+        p_value: two-sided p-value of z by Student's t with the degrees of freedom of the smaller sample.
         verdict: ``"agrees"``, ``"disagrees"`` or ``"outside regime"``.
         margin: model error that the predictor is allowed, as a fraction of the prediction; 0 for an exact one.
         reasons: why the prediction is outside its regime.
@@ -224,18 +239,27 @@ def compare(
         The comparison with the verdict at p < 0.01; correct several of them together with ``holm``.
 
     Raises:
-        ValueError: if the margin is negative or the prediction is infinite (there is nothing to compare).
+        ValueError: if the margin is negative or either value is infinite (there is nothing to compare).
+
+    Example:
+        >>> measured = Estimate(10.3, 0.1, 400)
+        >>> compare("E[T]", Estimate(10.0, 0.0, 1), measured).verdict
+        'disagrees'
+        >>> compare("E[T]", Estimate(10.0, 0.0, 1), measured, margin=0.02).verdict
+        'agrees'
     """
-    if margin < 0:
+    if not margin >= 0:
         raise ValueError(f"margin={margin} must be >= 0")
-    if not math.isfinite(predicted.value):
-        raise ValueError(f"{quantity}: predicted value is {predicted.value}; compare restricted means instead")
+    for name, estimate in (("predicted", predicted), ("measured", measured)):
+        if not math.isfinite(estimate.value):
+            raise ValueError(f"{quantity}: {name} value is {estimate.value}; compare restricted means instead")
     difference = predicted.value - measured.value
     beyond_margin = math.copysign(max(abs(difference) - margin * abs(predicted.value), 0.0), difference)
-    # The smaller sample governs the tails: conservative against Welch's formula and free of its corner cases.
-    z, p_value = _student_t(
-        beyond_margin, math.hypot(predicted.standard_error, measured.standard_error), min(predicted.n, measured.n)
-    )
+    # The smaller sample governs the tails: never bolder than Welch's formula, and free of its corner cases. A closed
+    # form has no error and so no say in this, whatever its n.
+    sampled = [estimate.n for estimate in (predicted, measured) if estimate.standard_error > 0]
+    combined_error = math.hypot(predicted.standard_error, measured.standard_error)
+    z, p_value = _student_t(beyond_margin, combined_error, max(min(sampled, default=2) - 1, 1))
     verdict = "outside regime" if reasons else ("agrees" if p_value >= 0.01 else "disagrees")
     return Comparison(quantity, predicted, measured, z, p_value, verdict, margin, tuple(reasons))
 

@@ -1,8 +1,10 @@
-"""First-passage samples with censoring: Kaplan-Meier survival, hazard, restricted mean, geometric tail.
+"""First-passage samples with censoring: Kaplan-Meier survival, hazard, restricted mean.
 
 Time is counted in completed epochs, 1-based: T = k means that the criterion was first met at the evaluation after epoch
 k. Psi(t) = Pr(T > t). A run that stops early without meeting the criterion is censored at its last epoch: it is known
-to have survived that long. E[T] with unfinished runs is not a number; ``Survival.mean`` refuses it.
+to have survived that long. Why it stopped must have nothing to do with how it went; a run given up as hopeless, or one
+that diverged, has survived to the horizon and is entered as that. E[T] with unfinished runs is not a number;
+``Survival.mean`` refuses it.
 """
 
 import math
@@ -17,7 +19,7 @@ from theory.estimate import Estimate
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FirstPassages:
     """First-passage times of n independent runs, some of them censored.
 
@@ -62,7 +64,8 @@ class FirstPassages:
 
         Args:
             values: shape (n, H); column t - 1 is the evaluation after epoch t. NaN after a run's last epoch; a NaN
-                before it is an evaluation that was not made and cannot meet the target.
+                before it is an evaluation that was not made and cannot meet the target. Infinite values count: a run
+                whose loss overflowed is followed and unfinished, where NaN would say that it was stopped.
             target: the criterion is value >= target (``"up"``) or value <= target (``"down"``).
             direction: ``"up"`` for accuracies, ``"down"`` for losses.
 
@@ -83,9 +86,9 @@ class FirstPassages:
             raise ValueError(f"values have shape {x.shape}; they must be (runs, epochs)")
         if not math.isfinite(target):
             raise ValueError(f"target={target} must be finite")
-        meets = x >= target if direction == "up" else x <= target
-        observed = meets.any(axis=1)
-        known = np.isfinite(x)
+        meets = np.asarray(x >= target if direction == "up" else x <= target)
+        observed = np.asarray(meets.any(axis=1))
+        known = ~np.isnan(x)
         last_epoch = np.where(known.any(axis=1), x.shape[1] - known[:, ::-1].argmax(axis=1), 0)
         return cls(np.where(observed, meets.argmax(axis=1) + 1, last_epoch), observed)
 
@@ -99,7 +102,7 @@ class FirstPassages:
         Returns:
             (at_risk, events), each of shape (..., H); column t - 1 belongs to epoch t.
         """
-        length = (horizon or self.horizon) + 1
+        length = (self.horizon if horizon is None else horizon) + 1
         w = np.ones(self.n) if weights is None else np.asarray(weights, dtype=float)
         # A matrix product with one-hot columns beats bincount per replicate by an order of magnitude.
         last = np.minimum(self.times, length)[:, None] == np.arange(length + 1)
@@ -157,7 +160,7 @@ def restricted_mean(survival: npt.NDArray, horizon: int) -> npt.NDArray:
     return survival[..., :horizon].sum(axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Survival:
     """Kaplan-Meier estimate of Psi(t) = Pr(T > t) from right-censored first passages.
 
@@ -178,12 +181,19 @@ class Survival:
 
         Returns:
             Its survival up to its horizon.
+
+        Raises:
+            ValueError: if no run was followed for a single epoch.
         """
+        if first_passages.horizon < 1:
+            raise ValueError(
+                f"none of the {first_passages.n} runs was followed for an epoch: there is nothing to estimate"
+            )
         return cls(*first_passages.counts())
 
     @property
     def n(self) -> int:
-        """Number of runs."""
+        """Number of runs that were followed for an epoch at least."""
         return int(self.at_risk[0])
 
     @property
@@ -203,7 +213,10 @@ class Survival:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every run finished, so that the mean first-passage time is identified."""
+        """Whether the survival falls to zero, so that the mean first-passage time is identified.
+
+        Without censoring that is: every run finished. A run censored before the last finished one does no harm.
+        """
         return self.values[-1] == 0
 
     @cached_property
@@ -215,9 +228,7 @@ class Survival:
     def _log_variance_increments(self) -> Floats:
         # d/(n (n - d)); at the last event n = d and Psi vanishes, so that the term never counts.
         remaining = self.at_risk - self.events
-        return np.divide(
-            self.events, self.at_risk * remaining, out=np.zeros_like(self.events), where=remaining > 0
-        )
+        return np.divide(self.events, self.at_risk * remaining, out=np.zeros_like(self.events), where=remaining > 0)
 
     def at(self, epoch: int) -> float:
         """Psi(epoch).
@@ -300,12 +311,20 @@ class Survival:
     def band(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Pointwise confidence band of Psi(0..H) on the log(-log) scale, which stays inside [0, 1].
 
+        Where Greenwood's error vanishes, before the first passage and after the last, exact binomial bounds for the
+        runs still at risk take its place.
+
         Args:
-            level: pointwise coverage.
+            level: pointwise coverage, strictly between 0 and 1.
 
         Returns:
             (low, high), each of shape (H + 1,).
+
+        Raises:
+            ValueError: if the level is outside (0, 1).
         """
+        if not 0 < level < 1:
+            raise ValueError(f"level={level} must lie strictly between 0 and 1")
         from scipy.special import ndtri
 
         z = float(ndtri(0.5 + level / 2))
@@ -316,133 +335,10 @@ class Survival:
         shift = z * self.standard_error[inside] / (psi[inside] * np.abs(log_psi))
         low[inside] = np.exp(log_psi * np.exp(shift))
         high[inside] = np.exp(log_psi * np.exp(-shift))
-        # Before the first and after the last passage Greenwood's error vanishes; the exact binomial bound does not.
-        bound = ((1 - level) / 2) ** (1 / self.n)
-        low[(psi == 1) & (np.arange(len(psi)) > 0)] = bound
-        high[psi == 0] = 1 - bound
+        # If all n at risk pass (or none does), the probability of that is above (1 - level) / 2 on this side of:
+        bound = ((1 - level) / 2) ** (1 / self.at_risk)
+        low[1:][psi[1:] == 1] = bound[psi[1:] == 1]
+        if self.is_complete:
+            last = int(np.flatnonzero(psi > 0)[-1])
+            high[last + 1 :] = min(high[last], 1 - bound[last])
         return low, high
-
-
-@dataclass(frozen=True)
-class HazardTest:
-    """Is the hazard constant after some epoch, as a quasi-steady state of a Markov process demands?
-
-    Attributes:
-        start: the hazard is examined at epochs start + 1 .. stop.
-        stop: last epoch examined.
-        hazard: pooled hazard d / n per epoch.
-        segments: the hazard in consecutive segments of equal exposure, shape (k,).
-        p_value: of Pearson's chi-square for equal hazards in the segments.
-        events: number of first passages examined.
-    """
-
-    start: int
-    stop: int
-    hazard: Estimate
-    segments: Floats
-    p_value: float
-    events: int
-
-    MINIMUM_EVENTS = 20
-    SIGNIFICANCE = 0.01
-
-    @property
-    def is_decidable(self) -> bool:
-        """Whether there are events enough (20) to see a hazard that changes by a factor of about three."""
-        return self.events >= self.MINIMUM_EVENTS
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether a constant hazard is rejected at p < 0.01."""
-        return self.p_value < self.SIGNIFICANCE
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether the hazard was shown to be constant: events enough, and not rejected."""
-        return self.is_decidable and not self.is_rejected
-
-    def describe(self) -> str:
-        """The outcome in words.
-
-        Returns:
-            One sentence.
-        """
-        where = f"after epoch {self.start} ({self.events} first passages, p = {self.p_value:.2g})"
-        if self.is_rejected:
-            ratio = self.segments.max() / max(self.segments.min(), 1e-12)
-            size = f"changes {ratio:.1f}-fold" if self.segments.min() > 0 else "vanishes in places"
-            return f"the hazard is not constant {where}: it {size}"
-        if not self.is_decidable:
-            return f"too few first passages to tell whether the hazard is constant {where}"
-        return f"the hazard is constant {where}"
-
-
-def constant_hazard_test(survival: Survival, start: int, stop: int | None = None, *, segments: int = 4) -> HazardTest:
-    """Pearson's test of equal hazards in consecutive segments after an epoch.
-
-    A quasi-steady state of a time-homogeneous Markov process has Psi(t) geometric: the hazard is constant. A stationary
-    distribution of one collective variable does not imply this. Segments have equal exposure (sum of runs at risk); their
-    number is lowered until each expects at least five events.
-
-    Args:
-        survival: of the unperturbed runs.
-        start: examine epochs after this one, 0 <= start < stop.
-        stop: last epoch examined, by default the horizon.
-        segments: number of segments, >= 2.
-
-    Returns:
-        The test.
-
-    Raises:
-        ValueError: if the epochs are out of range.
-
-    Reference: Derived for jostle, after the observation that the published curves of [meir2025] fail it.
-    """
-    stop = survival.horizon if stop is None else stop
-    if not 0 <= start < stop <= survival.horizon:
-        raise ValueError(f"start={start}, stop={stop} must satisfy 0 <= start < stop <= {survival.horizon}")
-    if segments < 2:
-        raise ValueError(f"segments={segments} must be >= 2")
-    at_risk, events = survival.at_risk[start:stop], survival.events[start:stop]
-    exposure, total = float(at_risk.sum()), float(events.sum())
-    pooled = total / exposure if exposure else 0.0
-    hazard = Estimate(pooled, math.sqrt(pooled * (1 - pooled) / max(exposure, 1)), max(int(at_risk[0]), 1))
-    k = max(min(segments, int(total // 5)), 1)
-    edges = np.searchsorted(np.cumsum(at_risk), np.linspace(0, exposure, k + 1)[1:-1]) + 1
-    pieces = np.split(np.stack([at_risk, events]), edges, axis=1)
-    n, d = np.array([piece.sum(axis=1) for piece in pieces if piece.shape[1] and piece[0].sum()]).T
-    if len(n) < 2 or pooled in (0.0, 1.0):
-        return HazardTest(start, stop, hazard, d / n, 1.0, int(total))
-    from scipy.special import chdtrc
-
-    chi_square = float(((d - pooled * n) ** 2 / (n * pooled * (1 - pooled))).sum())
-    return HazardTest(start, stop, hazard, d / n, float(chdtrc(len(n) - 1, chi_square)), int(total))
-
-
-def geometric_tail_mean(survival: Survival, start: int) -> Estimate:
-    """E[T] with the unfinished runs continued at the constant hazard seen after ``start``.
-
-    E[T] = E[min(T, H)] + Psi(H) / h with h the pooled hazard of epochs start + 1 .. H.
-
-    Args:
-        survival: of the unperturbed runs.
-        start: the hazard is constant after this epoch, which is tested here.
-
-    Returns:
-        The mean [epochs]; the standard error is the delta method's, with h and Psi treated as independent.
-
-    Raises:
-        ValueError: unless ``constant_hazard_test`` shows a constant hazard after ``start``.
-    """
-    test = constant_hazard_test(survival, start)
-    if not test.is_constant:
-        raise ValueError(f"no geometric tail: {test.describe()}")
-    body = survival.restricted_mean(survival.horizon)
-    tail = float(survival.values[-1])
-    h = test.hazard
-    variance = (
-        body.standard_error**2
-        + (float(survival.standard_error[-1]) / h.value) ** 2
-        + (tail * h.standard_error / h.value**2) ** 2
-    )
-    return Estimate(body.value + tail / h.value, math.sqrt(variance), survival.n)
