@@ -103,7 +103,7 @@ def test_console_script_prints_help(tmp_path: Path) -> None:
     process = run_away_from_checkout([str(script), "--help"], tmp_path)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
-    for verb in ("predict", "simulate", "validate", "train", "generate", "report", "figures"):
+    for verb in ("predict", "validate", "train", "report"):
         assert re.search(rf"^\s+{verb}\b", process.stdout, re.MULTILINE), f"no command {verb}:\n{process.stdout}"
 
 

@@ -1,3 +1,4 @@
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -233,14 +234,18 @@ def test_published_p_values_are_nan_where_nobody_survives(seed: int) -> None:
     assert np.isnan(p_values).tolist() == [False] * 3 + [True] * 3
 
 
-@pytest.fixture(scope="module")
-def published_curves() -> np.ndarray:
-    """Test accuracies of 1,000 unperturbed runs, shape (1000, 200)."""
-    file = Path(__file__).resolve().parents[2] / "shared/data/meir2025_cifar10_resnet18/unperturbed.csv.gz"
+@functools.cache
+def read_curves(file: Path) -> np.ndarray:
     run, epoch, accuracy = np.loadtxt(file, delimiter=",", skiprows=1, unpack=True)
-    values = np.full((1000, 200), np.nan)
+    values = np.full((int(run.max()) + 1, int(epoch.max())), np.nan)
     values[run.astype(int), epoch.astype(int) - 1] = accuracy
     return values
+
+
+@pytest.fixture
+def published_curves(shared_data: Path) -> np.ndarray:
+    """Test accuracies of 1,000 unperturbed runs, shape (1000, 200)."""
+    return read_curves(shared_data / "meir2025_cifar10_resnet18" / "unperturbed.csv.gz")
 
 
 @pytest.mark.shared
