@@ -98,6 +98,46 @@ def comparison_table(study: Study) -> tuple[Table, tuple[str, ...]]:
     return Table(header, tuple(rows)), tuple(f"[{number + 1}] {note}" for number, note in enumerate(notes))
 
 
+def measurement_table(study: Study) -> Table:
+    """What was measured: training time, speed-up, and the test accuracy that the validation split did not choose.
+
+    Args:
+        study: the study.
+
+    Returns:
+        A row for unperturbed training (test accuracy at the horizon) and one for each measured interval (test accuracy
+        where the target was reached).
+    """
+    horizon = study.config.training.epochs
+    tested = study.unperturbed.test_accuracy[np.isfinite(study.unperturbed.test_accuracy)]
+    rows: list[tuple[Any, ...]] = [
+        (
+            "none",
+            "-",
+            study.survival.n,
+            f"{study.survival.at(horizon):.0%}",
+            plus_minus(study.survival.restricted_mean(horizon)),
+            "1",
+            plus_minus(Estimate.from_samples(tested)),
+        )
+    ]
+    rows += [
+        (
+            protocol.label,
+            run.interval,
+            run.survival.n,
+            f"{run.survival.at(horizon):.0%}",
+            plus_minus(run.survival.restricted_mean(horizon)),
+            plus_minus(measured_speed_up(study, run)),
+            plus_minus(run.test_accuracy),
+        )
+        for protocol in study.protocols
+        for run in protocol.periodic
+    ]
+    header = ("perturbation", "P", "n", "unfinished", f"E[min(T_P, {horizon})]", "speed-up", "test accuracy")
+    return Table(header, tuple(rows))
+
+
 def _without_interval(reason: str) -> str:
     """A reason such that equal ones at different P share a note."""
     return re.sub(r"P=\d+", "P", reason)
