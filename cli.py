@@ -715,8 +715,8 @@ def _write_report(study: Study) -> None:
         ReportSection(
             "Measured",
             [
-                "Validation accuracy decides when a network is done; the test accuracy is that of other images, then (at "
-                "the horizon for unperturbed networks)."
+                "Validation accuracy decides when a network is done; the test accuracy is that of other images, then "
+                "(at the horizon for unperturbed networks)."
             ],
             table=ReportTable(measured.header, cells(measured.rows)),
         ),

@@ -127,10 +127,12 @@ def stationarity(
     weights = np.concatenate([np.ones((1, len(values))), bootstrap_weights(len(values), replicates, rng)])
     cdf = np.stack([_distribution(values[:, t], alive[:, t], weights, grid) for t in range(values.shape[1])])
     spread = _spread(_samples(values, alive)[first - 1 : last], reference)
-    difference = cdf - _mean_of_known(cdf[first - 1 : last])
+    late = _mean_of_known(cdf[first - 1 : last])
+    difference = cdf - late
     noise = difference[:, 1:] - difference[:, :1]
     if kind == "wasserstein":
-        distance, by_chance = (_area(np.abs(d), grid) / spread for d in (difference, noise))
+        spreads = spread * _relative_spreads(late, grid)
+        distance, by_chance = _area(np.abs(difference), grid) / spreads, _area(np.abs(noise), grid) / spread
     else:
         distance, by_chance = (np.abs(d).max(axis=-1) for d in (difference, noise))
     chance = _mean_of_known(by_chance.T**2)
@@ -308,6 +310,13 @@ def _spread(samples: list[Floats], reference: tuple[int, int]) -> float:
         first, last = reference
         raise ValueError(f"all survivors of epochs {first} to {last} have one value: there is no scale to compare with")
     return spread
+
+
+def _relative_spreads(cdf: Floats, grid: Floats) -> Floats:
+    """Standard deviations of several distributions in units of the first; nan for one at a single point."""
+    mass, centred = np.diff(cdf, prepend=0.0, axis=-1), grid - grid.mean()
+    variance = mass @ centred**2 - (mass @ centred) ** 2
+    return np.sqrt(np.where(variance > 1e-12 * variance[0], variance / variance[0], np.nan))
 
 
 def _mean_of_known(x: Floats) -> Floats:
