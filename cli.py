@@ -93,6 +93,7 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _curve_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
+        click.option("--out", type=click.Path(path_type=Path), help="Directory for predictions.csv and a figure."),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the bootstrap."),
         click.option("--replicates", default=2000, show_default=True, type=click.IntRange(min=100), help="Bootstrap."),
         click.option("--interval", "-P", "intervals", multiple=True, type=click.IntRange(min=1), help="P, repeatable."),
@@ -222,9 +223,33 @@ def _print_predictions(predictions: Sequence[Prediction], horizon: int) -> None:
     _print_table(header, rows, left=(1, 5))
 
 
-def _default_intervals(longest: int) -> list[int]:
+def _intervals(asked: Sequence[int], special: int, longest: int) -> list[int]:
+    """Those asked for, or a few round ones and a special one for a table."""
     steps = [p * 10**k for k in range(7) for p in (1, 2, 3, 5, 7)]
-    return [p for p in steps if p <= longest]
+    return sorted(set(asked) or {*(p for p in steps if p <= longest), special})
+
+
+def _with_curve(intervals: Sequence[int], longest: int, out: Path | None) -> list[int]:
+    """The intervals of a table and, if a figure is wanted, enough between them for a smooth curve."""
+    curve = {round(longest ** (k / 200)) for k in range(201)} if out is not None else set()
+    return sorted({*intervals, *curve})
+
+
+def _write_predictions(
+    out: Path, label: str, predictions: Sequence[Prediction], unperturbed: Estimate, horizon: int
+) -> None:
+    """``predictions.csv`` and ``training_time.png``, into a directory that is made if it isn't there."""
+    from figures.perturbation import figure_training_time
+    from figures.style import png_bytes
+    from nnval.engine.run_directory import make_directory, write_whole
+    from nnval.tables import PREDICTION_COLUMNS, Table, prediction_rows
+
+    by_predictor = {p.predictor: [q for q in predictions if q.predictor == p.predictor] for p in predictions}
+    figure = figure_training_time(unperturbed, {label: by_predictor}, {}, horizon=horizon)
+    make_directory(out)
+    table = Table(PREDICTION_COLUMNS, tuple(prediction_rows(label, predictions)))
+    write_whole(out / "predictions.csv", table.to_csv().encode())
+    write_whole(out / "training_time.png", png_bytes(figure))
 
 
 @predict.command("resetting")
@@ -240,6 +265,7 @@ def predict_resetting(
     intervals: tuple[int, ...],
     replicates: int,
     seed: int,
+    out: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -251,7 +277,7 @@ def predict_resetting(
     """
     from nnval.measure.curves import read_curves
     from sim.random_streams import stream
-    from theory.prediction import PerturbationData
+    from theory.prediction import PerturbationData, speed_up_lower_bound
     from theory.resetting import optimal_restart_interval
     from theory.survival import Survival
 
@@ -261,17 +287,21 @@ def predict_resetting(
     last = horizon or first_passages.horizon
     study = PerturbationData(first_passages, horizon=last, replicates=replicates, rng=stream(seed, "bootstrap"))
     best = optimal_restart_interval(study.psi)
-    chosen = sorted(set(intervals) or {*_default_intervals(last), best.interval})
-    predictions = [study.predict("restart", interval) for interval in chosen]
+    shown = _intervals(intervals, best.interval, last)
+    predictions = [study.predict("restart", interval) for interval in _with_curve(shown, last, out)]
     unperturbed = survival.restricted_mean(last)
     unfinished = survival.at(last)
+    bound = speed_up_lower_bound(survival, study.predict("restart", best.interval))
+    if out is not None:
+        _write_predictions(out, "full_reset", predictions, unperturbed, last)
+        predictions = [p for p in predictions if p.interval in shown]
     if as_json:
         result = {
             "metric": data.metric,
             "runs": survival.n,
             "unfinished": unfinished,
             "unperturbed_restricted_mean": _estimate_json(unperturbed),
-            "best": dataclasses.asdict(best),
+            "best": dataclasses.asdict(best) | {"speed_up_lower_bound": bound},
             "predictions": [_prediction_json(p) for p in predictions],
         }
         parameters = {"curves": curves, "target": target, "direction": direction, "horizon": last}
@@ -282,6 +312,8 @@ def predict_resetting(
     _print_predictions(predictions, last)
     where = " (the last known interval: the optimum may lie beyond)" if best.is_boundary else ""
     click.echo(f"best: restart every {best.interval} epochs{where}, E[T_P] = {best.mean:.2f}; seed {seed}")
+    if bound is not None:
+        click.echo(f"speed-up of the unrestricted means: E[T] / E[T_P] >= {bound:.2f}")
     if best.mean >= unperturbed.value:
         _hint("restarting does not help within this horizon", quiet)
 
@@ -302,6 +334,7 @@ def predict_perturbation(
     intervals: tuple[int, ...],
     replicates: int,
     seed: int,
+    out: Path | None,
     perturbed_once: str,
     branch_epoch: int,
     tolerance: float,
@@ -342,11 +375,15 @@ def predict_perturbation(
     once = PerturbedOnce(children.first_passages(target, direction=direction), branch_epoch, children.horizon)
     study = PerturbationData(first_passages, once, horizon=last, replicates=replicates, rng=stream(seed, "bootstrap"))
     longest = min(branch_epoch, children.horizon, last)
+    shown = _intervals(intervals, longest, longest)
     predictions = [
         study.predict(predictor, interval, relaxation_epoch=relaxed, hazard_test=hazard)
-        for interval in sorted(set(intervals) or {*_default_intervals(longest), longest})
+        for interval in _with_curve(shown, longest, out)
         for predictor in ("rare", "renewal")
     ]
+    if out is not None:
+        _write_predictions(out, "perturbation", predictions, survival.restricted_mean(last), last)
+        predictions = [p for p in predictions if p.interval in shown]
     if as_json:
         result = {
             "runs": survival.n,

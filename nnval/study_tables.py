@@ -1,11 +1,7 @@
 """A finished study as tables and sentences: the same words on the terminal, in the report and in its CSV files."""
 
-import csv
-import io
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import numpy as np
 
 from nnval.engine import run_directory as disk
 from nnval.study import PeriodicRun, Protocol, Study, measured_speed_up
+from nnval.tables import PREDICTION_COLUMNS, Table, plus_minus, prediction_rows
 from theory.estimate import Comparison, Estimate
 from theory.prediction import Prediction, best_prediction
 
@@ -21,45 +18,6 @@ PREDICTOR_NAMES = {
     "rare": "rare (Eq. 9)",
     "renewal": "renewal",
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of equal length under a header.
-
-    Attributes:
-        header: names of the columns.
-        rows: numbers and text; None for a number that the data do not identify.
-    """
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    def to_csv(self) -> str:
-        """The table as CSV; empty cells for None, ``inf`` for infinite numbers."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows([["" if cell is None else cell for cell in row] for row in self.rows])
-        return text.getvalue()
-
-
-def plus_minus(estimate: Estimate | None) -> str:
-    """``28.7 +- 1.1``, with the digits that the error leaves.
-
-    Args:
-        estimate: the number; None if it is not identified.
-
-    Returns:
-        Text.
-    """
-    if estimate is None:
-        return "-"
-    if not math.isfinite(estimate.value):
-        return "inf"
-    error = estimate.standard_error
-    digits = 1 if error == 0 else max(0, 1 - math.floor(math.log10(error)))
-    return f"{estimate.value:.{min(digits, 4)}f} +- {error:.{min(digits, 4)}f}"
 
 
 def comparison_table(study: Study) -> tuple[Table, tuple[str, ...]]:
@@ -284,7 +242,15 @@ def arrays(study: Study) -> dict[str, Table]:
                 )
             ),
         ),
-        "predictions": Table(_PREDICTION_COLUMNS, tuple(_prediction_rows(study.protocols))),
+        "predictions": Table(
+            PREDICTION_COLUMNS,
+            tuple(
+                row
+                for protocol in study.protocols
+                for predictions in protocol.predictions.values()
+                for row in prediction_rows(protocol.label, predictions)
+            ),
+        ),
         "measurements": Table(
             _MEASUREMENT_COLUMNS,
             tuple(_measurement_row(study, p, run) for p in study.protocols for run in p.periodic),
@@ -296,47 +262,6 @@ def arrays(study: Study) -> dict[str, Table]:
         rows = tuple(zip(*(column.tolist() for column in columns), strict=True))
         result["quasi_steady_state"] = Table(("epoch", f"{steady.kind}_distance", "low", "high"), rows)
     return result
-
-
-_PREDICTION_COLUMNS = (
-    "perturbation",
-    "predictor",
-    "interval",
-    "horizon",
-    "restricted_mean",
-    "standard_error",
-    "low",
-    "high",
-    "mean",
-    "mean_standard_error",
-    "speed_up",
-    "speed_up_low",
-    "speed_up_high",
-    "valid",
-    "reasons",
-)
-
-
-def _prediction_rows(protocols: Sequence[Protocol]) -> Iterable[tuple[Any, ...]]:
-    for protocol in protocols:
-        for predictor, predictions in protocol.predictions.items():
-            for p in predictions:
-                restricted, mean = p.restricted_mean, p.mean
-                yield (
-                    protocol.label,
-                    predictor,
-                    p.interval,
-                    p.horizon,
-                    restricted.value,
-                    restricted.standard_error,
-                    *restricted.interval(),
-                    mean.value if mean else None,
-                    mean.standard_error if mean else None,
-                    p.speed_up.value,
-                    *p.speed_up.interval(),
-                    p.valid,
-                    "; ".join(p.reasons),
-                )
 
 
 _MEASUREMENT_COLUMNS = (

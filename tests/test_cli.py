@@ -70,6 +70,22 @@ def test_predict_resetting_prints_a_table_and_an_infinite_mean(curves):
     assert re.search(r"^1 +restart +inf .*only 0 runs finish within P=1", result.stdout, re.MULTILINE)
     assert re.search(r"^5 +restart +6\.23 .*valid$", result.stdout, re.MULTILINE)
     assert "best: restart every 5 epochs" in result.stdout
+    assert "E[T] / E[T_P] >= 2.47" in result.stdout  # 15.39 / 6.2308
+
+
+def test_out_holds_the_numbers_and_the_figure(curves, tmp_path):
+    out = tmp_path / "new" / "out"
+    result = jostle("predict", "resetting", "--curves", curves, "--target", 0.9, "--out", out, "--replicates", 100)
+    assert result.exit_code == 0, result.output
+    rows = (out / "predictions.csv").read_text().splitlines()
+    assert rows[0].startswith("perturbation,predictor,interval,horizon,restricted_mean")
+    assert len(rows) > 40
+    assert (out / "training_time.png").read_bytes().startswith(b"\x89PNG")
+    curves.with_name("file").write_text("")
+    assert (
+        jostle("predict", "resetting", "--curves", curves, "--target", 0.9, "--out", curves.parent / "file").exit_code
+        == 2
+    )
 
 
 def test_infinity_is_text_in_json(curves):
