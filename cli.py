@@ -40,9 +40,13 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _fail("stopped; run the same command again to go on", STOPPED)
         except RuntimeError as error:
+            if "allocate" in str(error):  # torch has no class of its own for this
+                _fail(f"out of memory: {error}", FAILED)
             if type(error).__name__ != "Interrupted":  # its module imports torch's neighbours: known by name only
                 raise
             _fail(str(error), STOPPED)
+        except MemoryError:
+            _fail("out of memory: take fewer or smaller networks, or a shorter horizon", FAILED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
@@ -128,7 +132,7 @@ def _emit_json(command: str, parameters: dict[str, Any], seed: int, result: Any)
 
 def _plain(value: Any) -> Any:
     """JSON has no infinity: it is written as text."""
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -223,6 +227,13 @@ def _print_predictions(predictions: Sequence[Prediction], horizon: int) -> None:
     _print_table(header, rows, left=(1, 5))
 
 
+def _horizon(asked: int | None, known: int) -> int:
+    """The horizon asked for, which may exceed that of runs that all finished, but not absurdly."""
+    if asked is not None and asked > max(10 * known, 1000):
+        raise ValueError(f"horizon={asked} is more than ten times the {known} epochs of the data")
+    return asked or known
+
+
 def _intervals(asked: Sequence[int], special: int, longest: int) -> list[int]:
     """Those asked for, or a few round ones and a special one for a table."""
     steps = [p * 10**k for k in range(7) for p in (1, 2, 3, 5, 7)]
@@ -284,7 +295,7 @@ def predict_resetting(
     data = read_curves(curves, metric=metric, zero_based=zero_based)
     first_passages = data.first_passages(target, direction=direction)
     survival = Survival.of(first_passages)
-    last = horizon or first_passages.horizon
+    last = _horizon(horizon, first_passages.horizon)
     study = PerturbationData(first_passages, horizon=last, replicates=replicates, rng=stream(seed, "bootstrap"))
     best = optimal_restart_interval(study.psi)
     shown = _intervals(intervals, best.interval, last)
@@ -304,7 +315,8 @@ def predict_resetting(
             "best": dataclasses.asdict(best) | {"speed_up_lower_bound": bound},
             "predictions": [_prediction_json(p) for p in predictions],
         }
-        parameters = {"curves": curves, "target": target, "direction": direction, "horizon": last}
+        parameters = {"curves": curves, "metric": metric, "zero_based": zero_based, "target": target}
+        parameters |= {"direction": direction, "horizon": last, "intervals": shown, "replicates": replicates}
         _emit_json("predict resetting", parameters, seed, result)
         return
     click.echo(f"{survival.n} runs, {data.metric}, target {target:g}: {unfinished:.1%} unfinished at epoch {last}")
@@ -312,9 +324,9 @@ def predict_resetting(
     _print_predictions(predictions, last)
     where = " (the last known interval: the optimum may lie beyond)" if best.is_boundary else ""
     click.echo(f"best: restart every {best.interval} epochs{where}, E[T_P] = {best.mean:.2f}; seed {seed}")
-    if bound is not None:
+    if bound is not None and bound > 1:
         click.echo(f"speed-up of the unrestricted means: E[T] / E[T_P] >= {bound:.2f}")
-    if best.mean >= unperturbed.value:
+    if study.predict("restart", best.interval).restricted_mean.value >= unperturbed.value:
         _hint("restarting does not help within this horizon", quiet)
 
 
@@ -322,7 +334,13 @@ def predict_resetting(
 @_curve_options
 @click.option("--perturbed-once", required=True, type=click.Path(), help="Curves from the perturbation on (epoch 1).")
 @click.option("--branch-epoch", required=True, type=click.IntRange(min=1), help="P*, where these were perturbed.")
-@click.option("--tolerance", default=0.25, show_default=True, help="Of the quasi-steady state, standard deviations.")
+@click.option(
+    "--tolerance",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True, max=100),
+    help="Of the quasi-steady state, in standard deviations.",
+)
 @_output_options
 def predict_perturbation(
     curves: str,
@@ -360,9 +378,9 @@ def predict_perturbation(
     children = read_curves(perturbed_once, metric=metric, zero_based=zero_based)
     first_passages = data.first_passages(target, direction=direction)
     survival = Survival.of(first_passages)
-    last = horizon or first_passages.horizon
-    if not branch_epoch <= data.horizon:
-        raise ValueError(f"branch-epoch={branch_epoch} must be <= {data.horizon}, the last epoch of {curves}")
+    last = _horizon(horizon, first_passages.horizon)
+    if not branch_epoch < data.horizon:
+        raise ValueError(f"branch-epoch={branch_epoch} must be < {data.horizon}, the last epoch of {curves}")
     steady = stationarity(
         data.values,
         first_passages,
@@ -393,7 +411,8 @@ def predict_perturbation(
             "predictions": [_prediction_json(p) for p in predictions],
         }
         parameters = {"curves": curves, "perturbed_once": perturbed_once, "branch_epoch": branch_epoch}
-        parameters |= {"target": target, "direction": direction, "horizon": last}
+        parameters |= {"metric": metric, "zero_based": zero_based, "target": target, "direction": direction}
+        parameters |= {"horizon": last, "intervals": shown, "replicates": replicates, "tolerance": tolerance}
         _emit_json("predict perturbation", parameters, seed, result)
         return
     click.echo(f"{survival.n} runs and {once.residuals.n} perturbed once at epoch {branch_epoch}; target {target:g}")
@@ -401,7 +420,7 @@ def predict_perturbation(
     if hazard is not None:
         click.echo(f"hazard: {hazard.describe()}")
     _print_predictions(predictions, last)
-    _hint(f"seed {seed}", quiet)
+    click.echo(f"seed {seed}")
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------
@@ -443,7 +462,7 @@ def _parse_perturbation(text: str) -> dict[str, Any]:
 @click.option("--execution", default="auto", show_default=True, help="auto, stacked or loop.")
 @click.option("--stack-size", type=int, help="Networks trained together; default: as many as pays.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of torch.")
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of torch.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @_output_options
 def train(
@@ -535,7 +554,7 @@ def _study_config(
 @click.option("--branch-epoch", "branch_epochs", multiple=True, type=int, help="Epoch of one perturbation; repeatable.")
 @click.option("--follow", type=int, help="Epochs for which perturbed survivors are followed.")
 @click.option("--seed", type=click.IntRange(min=0), help="Default: the preset's.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one per core, at most 4.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes; default: one per core, at most 4.")
 @_output_options
 def validate_perturbation(
     out: Path | None,

@@ -6,6 +6,7 @@ the perturbation every P epochs, from fresh seeds, measures it at some of them. 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,10 @@ Progress = Callable[[int, int, str], None]
 
 APPROXIMATION_MARGIN = 0.05
 """Model error granted to Eq. (9) and to the renewal predictor inside their regimes; full resetting is exact."""
+
+
+TRANSFER_MARGIN = 0.25
+"""Predictions from two branch epochs that are shown to differ by less than this waive the test of a constant hazard."""
 
 
 def run_study(
@@ -99,11 +104,18 @@ def _refuse_divergence(task: EnsembleTask, result: EnsembleResult) -> None:
         )
 
 
+def _first_passages(ensemble: EnsembleResult, target: float) -> FirstPassages:
+    """First passages of an ensemble; a diverged network never gets there, so it is unfinished at the horizon."""
+    times, observed = ensemble.completion(target)
+    diverged = (ensemble.status == "diverged") & ~observed
+    return FirstPassages(np.where(diverged, ensemble.config.epochs, times), observed)
+
+
 def _unperturbed_study(config: StudyConfig, directory: Path, unperturbed: EnsembleResult) -> Study:
     """Everything that the unperturbed runs alone tell."""
     accuracy = unperturbed.curves["validation_accuracy"]
     target = float(np.median(np.nanmax(accuracy, axis=1))) if config.target is None else config.target
-    first_passages = FirstPassages(*unperturbed.completion(target))
+    first_passages = _first_passages(unperturbed, target)
     survival = Survival.of(first_passages)
     reference = (config.branch_epochs[0], config.branch_epoch)
     quasi_steady_state, published, hazard = None, None, None
@@ -187,7 +199,7 @@ def _survivors(study: Study, epoch: int) -> list[int]:
     if len(members) < 2:
         raise ValueError(
             f"only {len(members)} runs are unfinished at epoch {epoch}, so there is nothing to perturb: raise the "
-            f"target {study.target:g} or lower branch_epochs"
+            f"target {study.target:g} or lower branch_epochs, and use another directory"
         )
     return members
 
@@ -202,12 +214,11 @@ def _protocol(study: Study, label: str, ensembles: Mapping[str, EnsembleResult])
     periodic = tuple(
         _periodic(study, interval, ensembles[_periodic_place(label, interval)]) for interval in study.config.intervals
     )
-    remarks = _remarks(study, once)
-    return Protocol(label, perturbation, once, _predictions(study, once, remarks), periodic, remarks)
+    return Protocol(label, perturbation, once, _predictions(study, once), periodic)
 
 
 def _perturbed_once(study: Study, epoch: int, ensemble: EnsembleResult) -> PerturbedOnceRun:
-    residuals = FirstPassages(*ensemble.completion(study.target))
+    residuals = _first_passages(ensemble, study.target)
     assert ensemble.parents is not None
     parents = np.searchsorted(study.unperturbed.members, ensemble.parents)
     data = PerturbedOnce(residuals, epoch, study.config.follow, parents)
@@ -215,7 +226,7 @@ def _perturbed_once(study: Study, epoch: int, ensemble: EnsembleResult) -> Pertu
 
 
 def _periodic(study: Study, interval: int, ensemble: EnsembleResult) -> PeriodicRun:
-    first_passages = FirstPassages(*ensemble.completion(study.target))
+    first_passages = _first_passages(ensemble, study.target)
     residuals = first_passages.times[first_passages.times > interval] - interval
     reached = ensemble.test_accuracy[ensemble.status == "reached"]
     return PeriodicRun(
@@ -225,24 +236,6 @@ def _periodic(study: Study, interval: int, ensemble: EnsembleResult) -> Periodic
         Estimate.from_samples(residuals) if len(residuals) > 1 else None,
         Estimate.from_samples(reached) if len(reached) > 1 else None,
     )
-
-
-def _remarks(study: Study, once: Sequence[PerturbedOnceRun]) -> tuple[str, ...]:
-    """What the perturbed runs themselves say against predicting other intervals from them."""
-    if not once:
-        return ()
-    last = once[-1]
-    remarks = []
-    for other in once[:-1]:
-        means = [run.survival.restricted_mean(study.config.follow) for run in (other, last)]
-        flat = compare("residual mean", means[0], means[1], margin=APPROXIMATION_MARGIN)
-        if flat.verdict == "disagrees":
-            values = [f"{m.value:.1f} +- {m.standard_error:.1f}" for m in means]
-            remarks.append(
-                f"residuals depend on the epoch of the perturbation: {values[0]} epochs from {other.epoch}, "
-                f"{values[1]} from {last.epoch} (restricted to {study.config.follow})"
-            )
-    return tuple(remarks)
 
 
 def _recovery_epoch(study: Study, once: PerturbedOnceRun) -> int | None:
@@ -260,42 +253,57 @@ def _recovery_epoch(study: Study, once: PerturbedOnceRun) -> int | None:
     return int(within[0]) + 1 if len(within) else None
 
 
-def _predictions(
-    study: Study, once: Sequence[PerturbedOnceRun], remarks: tuple[str, ...]
-) -> dict[str, tuple[Prediction, ...]]:
-    """Predictions at every interval up to P* (up to the horizon for full resetting)."""
+def _predictions(study: Study, once: Sequence[PerturbedOnceRun]) -> dict[str, tuple[Prediction, ...]]:
+    """Predictions at every interval up to the last one followed (up to the horizon for full resetting)."""
     config = study.config
     horizon = config.training.epochs
-    data = PerturbationData(
-        study.first_passages,
-        once[-1].data if once else None,
-        horizon=horizon,
-        replicates=config.replicates,
-        rng=stream(config.training.seed, "bootstrap"),
-    )
     if not once:
+        data = _data(study, None)
         return {"restart": tuple(data.predict("restart", interval) for interval in range(1, horizon + 1))}
+    *earlier, last = (_data(study, run) for run in once)
     recovery = _recovery_epoch(study, once[-1])
-    # What the predictors need is residuals that do not depend on the epoch of the perturbation. A constant hazard is a
-    # proxy for that; where it was measured directly, at two or more epochs, that decides.
-    hazard_test = study.hazard_test if len(once) == 1 else None
     result = {}
     for predictor in ("rare", "renewal"):
         predictions = []
         for interval in range(1, min(config.follow, horizon) + 1):
-            prediction = data.predict(
-                predictor, interval, relaxation_epoch=study.relaxation_epoch, hazard_test=hazard_test
-            )
-            reasons = list(prediction.reasons)
-            if interval != config.branch_epoch:
-                reasons += remarks
-            renews = data.residual_psi is not None and data.residual_psi[interval] > LONG_RESIDUALS
+            prediction = last.predict(predictor, interval, relaxation_epoch=study.relaxation_epoch)
+            others = [data.predict(predictor, interval) for data in earlier] if interval < config.branch_epoch else []
+            reasons = [*prediction.reasons, *_transfer_reasons(study, prediction, others)]
+            renews = last.residual_psi is not None and last.residual_psi[interval] > LONG_RESIDUALS
             if predictor == "renewal" and renews and (recovery is None or interval < recovery):
-                when = "never" if recovery is None else f"only {recovery} epochs after it"
-                reasons.append(f"perturbed runs are in the quasi-steady state again {when}")
+                when = "while they were followed" if recovery is None else f"before {recovery} epochs have passed"
+                reasons.append(f"perturbed runs are not back in the quasi-steady state {when}")
             predictions.append(dataclasses.replace(prediction, reasons=tuple(reasons)))
         result[predictor] = tuple(predictions)
     return result
+
+
+def _data(study: Study, once: PerturbedOnceRun | None) -> PerturbationData:
+    return PerturbationData(
+        study.first_passages,
+        None if once is None else once.data,
+        horizon=study.config.training.epochs,
+        replicates=study.config.replicates,
+        rng=stream(study.config.training.seed, "bootstrap"),
+    )
+
+
+def _transfer_reasons(study: Study, prediction: Prediction, others: Sequence[Prediction]) -> list[str]:
+    """Why residuals measured at P* may not be those at P (see docs/decisions/005-what-validates-a-prediction.md)."""
+    if prediction.interval == study.config.branch_epoch:
+        return []
+    value, error = prediction.restricted_mean.value, prediction.restricted_mean.standard_error
+    shown = bool(others)
+    for other in others:
+        difference = abs(other.restricted_mean.value - value)
+        # Both rest on the same unperturbed runs, so this is more than the error of the difference.
+        half_width = 1.96 * math.hypot(error, other.restricted_mean.standard_error)
+        if difference - half_width > APPROXIMATION_MARGIN * value:
+            return ["the epoch of the one perturbation matters: predictions from the branch epochs differ"]
+        shown = shown and difference + half_width <= TRANSFER_MARGIN * value
+    if shown or study.hazard_test is None or not study.hazard_test.is_rejected:
+        return []
+    return [study.hazard_test.describe()]
 
 
 def with_comparisons(study: Study) -> Study:

@@ -18,6 +18,11 @@ from theory.quasi_steady_state import Stationarity
 from theory.survival import FirstPassages, Survival
 
 
+def _whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value!r} must be a whole number")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """What a study trains.
@@ -51,6 +56,23 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         horizon = self.training.epochs
+        for name in ("follow", "periodic_members", "replicates"):
+            _whole(name, getattr(self, name))
+        for name in ("target", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{name}={value!r} must be a number")
+        for name in ("intervals", "branch_epochs"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise ValueError(f"{name}={values!r} must be a list of epochs")
+            for value in values:
+                _whole(name, value)
+        if not isinstance(self.perturbations, Mapping):
+            raise ValueError("perturbations must be a table: name -> options")
+        for label, options in self.perturbations.items():
+            if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
+                raise ValueError(f"perturbation {label!r} must be a table with a 'name', such as name = \"full_reset\"")
         spelled_out = {label: make_perturbation(**options).to_dict() for label, options in self.perturbations.items()}
         if not spelled_out:
             raise ValueError("perturbations is empty: name at least one, such as full_reset")
@@ -58,7 +80,7 @@ class StudyConfig:
             if not label or not all(c.isalnum() or c in "_-." for c in label) or label.startswith("."):
                 raise ValueError(f"perturbation label {label!r} must be made of letters, digits, '_', '-' and '.'")
         for name, values in (("intervals", self.intervals), ("branch_epochs", self.branch_epochs)):
-            if not values or any(not isinstance(v, int) or not 1 <= v <= horizon for v in values):
+            if not values or any(not 1 <= v <= horizon for v in values):
                 raise ValueError(f"{name}={list(values)} must be whole epochs from 1 to the horizon epochs={horizon}")
         branch_epochs = tuple(sorted(set(self.branch_epochs)))
         if branch_epochs[-1] >= horizon:
@@ -155,7 +177,6 @@ class Protocol:
         once: survivors perturbed once, by branch epoch; empty for full resetting, which needs none.
         predictions: by predictor, then by interval.
         periodic: the measurements.
-        remarks: findings about the residuals that limit the predictions.
     """
 
     label: str
@@ -163,7 +184,6 @@ class Protocol:
     once: tuple[PerturbedOnceRun, ...]
     predictions: Mapping[str, tuple[Prediction, ...]]
     periodic: tuple[PeriodicRun, ...]
-    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

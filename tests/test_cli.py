@@ -112,7 +112,7 @@ def test_predict_perturbation_from_two_files(curves, tmp_path):
     assert renewal["mean"]["value"] == pytest.approx(rare["mean"]["value"])
     beyond = jostle(*words, "--branch-epoch", 200)
     assert beyond.exit_code == 2
-    assert "branch-epoch=200 must be <= 60" in beyond.output
+    assert "branch-epoch=200 must be < 60" in beyond.output
 
 
 @pytest.mark.parametrize(

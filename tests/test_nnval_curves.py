@@ -86,6 +86,29 @@ def test_malformed_files_have_clear_errors(tmp_path, text, message):
         read_curves(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run,epoch,a\n,1,0.1\n", "row 2 names no run"),
+        ("run,epoch,a\n0,1e300,0.1\n", "optimizer steps"),
+        ("epoch,train_loss,val_acc\n1,2.0,0.1\n", "add a column 'run'"),
+    ],
+)
+def test_logs_that_could_be_misread_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_curves(written(tmp_path, text))
+
+
+def test_metric_of_a_wide_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="leave out --metric"):
+        read_curves(written(tmp_path, "epoch,first,second\n1,0.1,0.2\n"), metric="accuracy")
+
+
+def test_percentage_as_target_of_fractions(tmp_path):
+    with pytest.raises(ValueError, match="above 1 but val_acc is a fraction"):
+        read_curves(written(tmp_path, LONG)).first_passages(50)
+
+
 def test_missing_files_and_metrics(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         read_curves(tmp_path / "nothing.csv")

@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from nnval import perturbation
 from nnval.engine.config import TrainingConfig
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
 from nnval.perturbation import run_study, with_comparisons
 from nnval.study import StudyConfig, measured_speed_up
 from nnval.study_tables import arrays, comparison_table, conclusions, facts, is_saved, save
 from theory.estimate import Estimate
+from theory.hazard import HazardTest
 
 SMALL = {
     "training": {
@@ -119,6 +121,47 @@ def test_progress_grows_and_ends_complete(study, tmp_path):
     assert seen[-1][0] == seen[-1][1]
 
 
+def test_a_broken_progress_bar_does_not_stop_the_workers(study, tmp_path):
+    def broken(done, total, text):
+        if "unperturbed" not in text:
+            raise BrokenPipeError
+
+    assert run_study(study.config, tmp_path / "study", progress=broken, workers=2).comparisons == study.comparisons
+
+
+def test_diverged_networks_never_reach_the_target(study):
+    ensemble = study.unperturbed
+    status = ensemble.status.astype("U16")
+    unfinished = int(np.flatnonzero(study.first_passages.times == 12)[0])
+    status[unfinished] = "diverged"
+    epochs = ensemble.epochs.copy()
+    epochs[unfinished] = 3
+    curves = {name: values.copy() for name, values in ensemble.curves.items()}
+    curves["validation_accuracy"][unfinished, 3:] = np.nan
+    diverged = dataclasses.replace(ensemble, status=status, epochs=epochs, curves=curves)
+    passages = perturbation._first_passages(diverged, study.target)
+    assert (passages.times[unfinished], passages.observed[unfinished]) == (12, False)
+    assert passages.times.tolist() == study.first_passages.times.tolist()
+
+
+def test_one_branch_epoch_leaves_the_verdict_to_the_hazard(study):
+    """And two waive it only if their predictions are shown to agree, not if they are too noisy to tell."""
+    rejected = HazardTest(2, 12, Estimate(0.1, 0.01, 24), np.array([0.3, 0.01]), 1e-9, 30)
+    judged = dataclasses.replace(study, hazard_test=rejected)
+    prediction = study.protocols[1].predictions["renewal"][3]
+
+    def like(value, error):
+        return dataclasses.replace(prediction, restricted_mean=Estimate(value, error, 24))
+
+    reasons = perturbation._transfer_reasons
+    assert "hazard is not constant" in reasons(judged, like(10, 0.1), [])[0]
+    assert reasons(judged, like(10, 0.1), [like(10.5, 0.1)]) == []
+    assert "hazard is not constant" in reasons(judged, like(10, 2), [like(10.5, 2)])[0]
+    assert "branch epochs differ" in reasons(judged, like(10, 0.1), [like(14, 0.1)])[0]
+    constant = dataclasses.replace(study, hazard_test=None)
+    assert reasons(constant, like(10, 2), [like(10.5, 2)]) == []
+
+
 def test_directory_of_another_study_is_refused(study):
     other = StudyConfig.from_dict(SMALL | {"target": 0.5})
     with pytest.raises(RunDirectoryError, match=r"target: 0.87 there, 0.5 asked for"):
@@ -158,6 +201,10 @@ def test_divergence_is_reported(tmp_path):
         ({"periodic_members": 1}, ">= 2"),
         ({"replicates": 5}, "replicates=5"),
         ({"colour": "red"}, "unknown field 'colour'"),
+        ({"follow": 6.5}, "follow=6.5 must be a whole number"),
+        ({"intervals": 5}, "intervals=5 must be a list"),
+        ({"target": "high"}, "target='high' must be a number"),
+        ({"perturbations": {"x": {"nome": "full_reset"}}}, "must be a table with a 'name'"),
     ],
 )
 def test_bad_configs(change, message):
@@ -184,7 +231,7 @@ def test_tables_say_what_the_study_found(study, tmp_path):
             assert row[-1].endswith("]")
     assert all(note.startswith(f"[{k + 1}]") for k, note in enumerate(notes))
     assert any("validation accuracy >= 0.87" in text for _, text in facts(study))
-    assert any("Fastest measured" in line for line in conclusions(study))
+    assert any("easured" in line for line in conclusions(study))
     assert set(arrays(study)) >= {"survival", "predictions", "measurements", "residual_survival"}
 
 

@@ -60,9 +60,7 @@ def test_distances_of_one_law_are_zero_on_average(kind: str, n: int, largest_bia
         found.append(stationarity(x, unfinished(n, 16), reference=(5, 16), rng=rng, kind=kind, replicates=60).distance)
         late = x[:, 4:].ravel()
         naive.append(
-            stats.wasserstein_distance(x[:, 0], late)
-            if kind == "wasserstein"
-            else stats.ks_2samp(x[:, 0], late).statistic
+            stats.wasserstein_distance(x[:, 0], late) if kind == "wasserstein" else stats.ks_2samp(x[:, 0], late)[0]
         )
     assert abs(np.mean(found)) < largest_bias
     assert np.mean(naive) > 2 * largest_bias  # what samples of one law are apart by chance
@@ -92,8 +90,18 @@ def test_wasserstein_distance_is_that_of_scipy_and_does_not_depend_on_units(seed
         return float(result.distance[0])
 
     expected = stats.wasserstein_distance(x[:, 0], late) / late.std()
-    assert first_distance(x) == pytest.approx(expected, rel=0.03)  # a grid of 200 points
+    assert first_distance(x) == pytest.approx(expected, rel=0.05)  # 200 points, few of them so far out
     assert first_distance(3e-4 * x + 0.7) == pytest.approx(first_distance(x), rel=1e-6)
+
+
+def test_a_narrow_late_law_is_resolved_beside_wide_early_ones(seed: int) -> None:
+    # As with accuracies, which rise from 0.1 to 0.7 and then stay within 0.01.
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(1000, 40))
+    x[:, :10], x[:, 10] = 200 * x[:, :10] - 300, x[:, 10] - 0.3
+    result = stationarity(x, unfinished(1000, 40), reference=(21, 40), rng=rng, replicates=30)
+    expected = stats.wasserstein_distance(x[:, 10], x[:, 20:].ravel()) / x[:, 20:].std()
+    assert result.distance[10] == pytest.approx(expected, rel=0.03)
 
 
 def test_distance_is_nan_where_fewer_than_two_survive(seed: int) -> None:
@@ -254,12 +262,10 @@ def test_published_relaxation_epochs(published_curves: np.ndarray, target: float
     runs = FirstPassages.from_curves(published_curves, target)
     assert kolmogorov_smirnov_relaxation(published_curves, runs, reference=(20, 100)) == published
     # On a tenth of the runs the same criterion finds steadiness sooner, as a distance does at once.
-    assert (
-        kolmogorov_smirnov_relaxation(
-            published_curves[:100], FirstPassages.from_curves(published_curves[:100], target), reference=(20, 100)
-        )
-        < published - 2
-    )
+    few = FirstPassages.from_curves(published_curves[:100], target)
+    sooner = kolmogorov_smirnov_relaxation(published_curves[:100], few, reference=(20, 100))
+    assert sooner is not None
+    assert sooner < published - 2
 
 
 @pytest.mark.shared

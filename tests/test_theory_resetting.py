@@ -190,8 +190,8 @@ PSI = np.array([1.0, 0.8, 0.5, 0.2])
 
 
 def test_whole_numbers_of_any_type_are_intervals() -> None:
-    assert check_interval(PSI, np.int64(2)) == 2
-    for interval in (2.0, np.int32(2)):
+    for interval in (2.0, np.int32(2), np.int64(2)):
+        assert check_interval(PSI, interval) == 2  # pyright: ignore[reportArgumentType]
         assert sharp_restart_mean(PSI, interval) == sharp_restart_mean(PSI, 2)  # pyright: ignore[reportArgumentType]
 
 

@@ -248,7 +248,7 @@ def test_counts_of_a_horizon_of_zero_epochs_are_empty() -> None:
 
 def test_survival_from_hazard_takes_complex_steps() -> None:
     hazard = np.array([0.1, 0.0, 0.5])
-    step = survival_from_hazard(hazard + 1j * 1e-30 * np.eye(3)).imag / 1e-30
+    step = np.imag(survival_from_hazard(hazard + 1j * 1e-30 * np.eye(3))) / 1e-30
     assert step[:, 3] == pytest.approx([-0.5, -0.45, -0.9], rel=1e-14)  # -Psi / (1 - h)
     assert step[2].tolist() == [0, 0, 0, -0.9]
 

@@ -312,7 +312,7 @@ class PerturbationData:
 
         Args:
             predictor: ``"restart"``, ``"rare"`` or ``"renewal"``.
-            intervals: those to choose from, such as the valid ones, in increasing order [epochs].
+            intervals: those to choose from, such as the valid ones [epochs].
 
         Returns:
             The best; the mean there is slightly too good, as that of any winner is.
@@ -322,9 +322,9 @@ class PerturbationData:
         """
         if len(intervals) == 0:
             raise ValueError("intervals is empty: there is nothing to choose from")
-        horizon = self.horizon
+        intervals, horizon = sorted(intervals), self.horizon
         if predictor == "rare" and self.residual_psi is not None:
-            horizon = min(horizon, min(intervals) + len(self.residual_psi) - 1)
+            horizon = min(horizon, intervals[0] + len(self.residual_psi) - 1)
 
         def best(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
             means = [predicted_restricted_mean(predictor, psi, residual_psi, p, horizon) for p in intervals]

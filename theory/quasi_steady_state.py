@@ -122,7 +122,7 @@ def stationarity(
     tolerance = TOLERANCES[kind] if tolerance is None else tolerance
     alive = survivors(values, first_passages)
     first, last = _checked_reference(reference, alive)
-    grid = _grid(values, alive)
+    grid = _grid(values, alive, first, last)
     # Row 0 is the data, the others are resamples of whole runs.
     weights = np.concatenate([np.ones((1, len(values))), bootstrap_weights(len(values), replicates, rng)])
     cdf = np.stack([_distribution(values[:, t], alive[:, t], weights, grid) for t in range(values.shape[1])])
@@ -264,12 +264,19 @@ def _checked_reference(reference: tuple[int, int], alive: npt.NDArray[np.bool_])
     return first, last
 
 
-def _grid(values: Floats, alive: npt.NDArray[np.bool_]) -> Floats:
-    """Points at which distribution functions are compared: all values taken, thinned to quantiles if there are many."""
+def _grid(values: Floats, alive: npt.NDArray[np.bool_], first: int, last: int) -> Floats:
+    """Points at which distribution functions are compared: all values taken, or quantiles if these are many.
+
+    Accuracies rise through a range a hundred times as wide as that in which they stay. So most points belong to the
+    reference epochs, dense at its ends, and the others span all values.
+    """
     points = np.unique(values[alive])
     if len(points) <= GRID_POINTS:
         return points
-    return np.unique(np.quantile(points, np.linspace(0, 1, GRID_POINTS)))
+    late = values[:, first - 1 : last][alive[:, first - 1 : last]]
+    levels = (1 - np.cos(np.linspace(0, np.pi, 3 * GRID_POINTS // 5))) / 2
+    wide = np.quantile(points, np.linspace(0, 1, 2 * GRID_POINTS // 5))
+    return np.unique(np.concatenate([np.quantile(late, levels), wide]))
 
 
 def _distribution(values: Floats, alive: npt.NDArray[np.bool_], weights: npt.NDArray, grid: Floats) -> Floats:
@@ -316,6 +323,8 @@ def _relative_spreads(cdf: Floats, grid: Floats) -> Floats:
     """Standard deviations of several distributions in units of the first; nan for one at a single point."""
     mass, centred = np.diff(cdf, prepend=0.0, axis=-1), grid - grid.mean()
     variance = mass @ centred**2 - (mass @ centred) ** 2
+    if variance[0] <= 0:  # all between two points of the grid
+        return np.ones(len(variance))
     return np.sqrt(np.where(variance > 1e-12 * variance[0], variance / variance[0], np.nan))
 
 

@@ -122,7 +122,10 @@ class _ProgressBoard:
     def follow(self, queue: Any) -> None:
         """Reports what the workers put into the queue until there comes a None."""
         while (item := queue.get()) is not None:
-            self.report(*item)
+            try:
+                self.report(*item)
+            except Exception:  # the reader of a pipe has gone, say: losing the bar must not stop the training
+                self._progress = None
 
 
 def _train(task: EnsembleTask, threads: int | None, progress: Progress) -> EnsembleResult:

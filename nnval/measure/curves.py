@@ -5,6 +5,7 @@ counted from 1, in completed epochs; files that count from 0 must be declared: a
 answer.
 """
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ class Curves:
         largest = float(np.nanmax(self.values))
         if direction == "up" and target <= 1 and largest > 1.5:
             raise ValueError(f"target={target} is a fraction but {self.metric} reaches {largest:g}: give it in percent")
+        if direction == "up" and target > 1.5 and 0 <= largest <= 1:
+            raise ValueError(f"target={target} is above 1 but {self.metric} is a fraction, up to {largest:g}")
         return FirstPassages.from_curves(self.values, target, direction=direction)
 
 
@@ -83,7 +86,9 @@ def read_curves(path: str | Path, *, metric: str | None = None, zero_based: bool
         raise ValueError(f"{file} does not exist: give a CSV file of curves, or the directory of a finished run")
     try:
         table = pd.read_csv(file)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} can't be read as CSV: {error}") from error
+    except (UnicodeDecodeError, OSError, EOFError, ImportError) as error:
         raise ValueError(f"{file} can't be read as CSV: {error}") from error
     if len(table) == 0:
         raise ValueError(f"{file} has no rows")
@@ -92,23 +97,33 @@ def read_curves(path: str | Path, *, metric: str | None = None, zero_based: bool
         raise ValueError(f"{file} has no column 'epoch'; it has {', '.join(table.columns)}")
     epochs = _whole_epochs(_numbers(table, "epoch", file), file, zero_based)
     if "run" in table.columns:
+        nameless = np.flatnonzero(np.asarray(table["run"].isna()))
+        if len(nameless):
+            raise ValueError(f"{file}: row {nameless[0] + 2} names no run")
         name = _chosen_metric([c for c in table.columns if c not in ("run", "epoch")], metric, file)
         runs, rows = np.unique(table["run"].astype(str).to_numpy(), return_inverse=True)
-        order = np.argsort([int(run) for run in runs]) if all(map(str.isdigit, runs)) else np.arange(len(runs))
+        order = np.argsort([int(run) for run in runs]) if all(map(str.isdecimal, runs)) else np.arange(len(runs))
         values = _matrix(rows, epochs, _numbers(table, name, file), len(runs), file)
         return Curves(name, tuple(map(str, runs[order])), values[order])
     names = [column for column in table.columns if column != "epoch"]
     if not names:
         raise ValueError(f"{file} has a column 'epoch' but no runs beside it")
+    if metric is not None or any("loss" in name.lower() or "acc" in name.lower() for name in names):
+        raise ValueError(
+            f"{file} has no column 'run', so its columns {', '.join(names)} would be runs of one metric. If they are "
+            "metrics of one run, add a column 'run'; if they are runs, leave out --metric and name them otherwise"
+        )
     columns = np.stack([_numbers(table, column, file) for column in names])
     rows = np.repeat(np.arange(len(names)), len(table))
     values = _matrix(rows, np.tile(epochs, len(names)), columns.ravel(), len(names), file)
-    return Curves(metric or "value", tuple(names), values)
+    return Curves("value", tuple(names), values)
 
 
 def _whole_epochs(numbers: npt.NDArray[np.float64], file: Path, zero_based: bool) -> npt.NDArray[np.int64]:
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
         raise ValueError(f"{file}: epochs must be whole numbers")
+    if numbers.max() > 10**6:
+        raise ValueError(f"{file}: epoch {numbers.max():.6g} is beyond 1,000,000; are these optimizer steps?")
     first = int(numbers.min())
     if zero_based:
         if first != 0:
@@ -155,8 +170,6 @@ def _matrix(
     rows: npt.NDArray, epochs: npt.NDArray, numbers: npt.NDArray, runs: int, file: Path
 ) -> npt.NDArray[np.float64]:
     horizon = int(epochs.max())
-    if horizon > 10**6:
-        raise ValueError(f"{file}: epoch {horizon} is beyond 1,000,000; are these optimizer steps?")
     counts = np.zeros((runs, horizon), dtype=np.int64)
     np.add.at(counts, (rows, epochs - 1), 1)
     if counts.max() > 1:
