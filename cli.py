@@ -584,10 +584,10 @@ def validate_perturbation(
         raise ValueError("--out is missing: name the directory of the study, such as --out runs/demo")
     training = {"members": members, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     config = _study_config(preset, overrides, training, perturbations)
-    from nnval.perturbation import run_study
+    from nnval.perturbation import run_study, untrained
     from nnval.study_tables import is_saved, save
 
-    finished = is_saved(out) and (out / "report.html").exists()
+    finished = is_saved(out) and (out / "report.html").exists() and not untrained(config, out)
     begin = time.monotonic()
     with _progress(quiet) as progress:
         study = run_study(config, out, progress=progress, workers=workers or _default_workers())
@@ -618,14 +618,17 @@ def report(run: Path, as_json: bool, quiet: bool) -> None:
     jostle report runs/demo
     """
     from nnval.engine.run_directory import read_description
-    from nnval.perturbation import run_study
+    from nnval.perturbation import run_study, untrained
     from nnval.study import StudyConfig
-    from nnval.study_tables import is_saved, save
+    from nnval.study_tables import save
 
-    config = read_description(run)["config"]
-    if "perturbations" not in config or not is_saved(run):
-        raise ValueError(f"{run} holds no finished study of 'jostle validate perturbation'")
-    study = run_study(StudyConfig.from_dict(config), run)
+    plain = read_description(run)["config"]
+    if "perturbations" not in plain:
+        raise ValueError(f"{run} holds no study of 'jostle validate perturbation'")
+    config = StudyConfig.from_dict(plain)
+    if missing := untrained(config, run):
+        raise ValueError(f"{run} is not finished ({missing[0]} is missing): run jostle validate perturbation again")
+    study = run_study(config, run)
     save(study)
     _write_report(study)
     _print_study(study, as_json)

@@ -153,6 +153,24 @@ def _periodic_place(label: str, interval: int) -> str:
     return f"periodic/{label}/P{interval:04d}"
 
 
+def untrained(config: StudyConfig, directory: str | Path) -> list[str]:
+    """Which ensembles of a study are not finished.
+
+    Args:
+        config: of the study.
+        directory: of the study.
+
+    Returns:
+        Their places in the directory; empty if nothing is left to train.
+    """
+    places = ["unperturbed"]
+    for label, perturbation in config.perturbations.items():
+        places += [_periodic_place(label, interval) for interval in config.intervals]
+        if perturbation["name"] != "full_reset":
+            places += [_once_place(label, epoch) for epoch in config.branch_epochs]
+    return [place for place in places if not (Path(directory) / place / disk.DONE).exists()]
+
+
 def _tasks(study: Study) -> dict[str, EnsembleTask]:
     """All ensembles after the unperturbed one, by their place in the directory."""
     config = study.config

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -354,4 +355,14 @@ def test_report_of_something_else_is_refused(run, tmp_path):
     assert jostle("report", tmp_path).exit_code == 2
     result = jostle("report", run)
     assert result.exit_code == 2
-    assert "holds no finished study" in result.output
+    assert "holds no study" in result.output
+
+
+def test_report_trains_nothing(study, tmp_path):
+    _, out = study
+    copy = shutil.copytree(out, tmp_path / "copy")
+    shutil.rmtree(copy / "periodic" / "shrink" / "P0004")
+    result = jostle("report", copy)
+    assert result.exit_code == 2
+    assert "periodic/shrink/P0004 is missing" in result.output
+    assert not (copy / "periodic" / "shrink" / "P0004").exists()
