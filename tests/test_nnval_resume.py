@@ -412,15 +412,18 @@ def test_damaged_checkpoints_are_named(reference, tmp_path):
 
 
 class RunsCode:
+    def __init__(self, trace):
+        self.trace = trace
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/jostle-was-here",)
+        return os.system, (f"touch {self.trace}",)
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path):
     import torch
 
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"schema": 1, "epoch": RunsCode()}, path)
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "was-here"
+    torch.save({"schema": 1, "epoch": RunsCode(trace)}, path)
     with pytest.raises(checkpoint.CheckpointError, match=r"damaged or no checkpoint"):
         checkpoint.read_state(path)
-    assert not Path("/tmp/jostle-was-here").exists()
+    assert not trace.exists()
