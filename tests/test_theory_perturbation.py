@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from theory.discrete_resetting import sharp_restart_mean, sharp_restart_restricted_mean, sharp_restart_survival
+from theory.fokker_planck import GridChain
 from theory.markov_chain import (
     Chain,
     periodic_mean,
@@ -28,8 +30,7 @@ from theory.perturbation import (
     renewal_mean,
     renewal_survival,
 )
-from theory.resetting import sharp_restart_mean, sharp_restart_restricted_mean, sharp_restart_survival
-from theory.toy_chains import GridChain, ToyChain, hidden_label_chain, rational_chain, trap_with_barrier
+from theory.toy_chains import ToyChain, hidden_label_chain, rational_chain, trap_with_barrier
 
 EXACT = 1e-10
 

@@ -3,13 +3,14 @@
 Derived for jostle; none of them is from a paper.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, distributions
+from theory.epoch_walk import DOUBLE_WELL, TRAP_WITH_BARRIER
+from theory.fokker_planck import GridChain
 from theory.markov_chain import Chain
 
 
@@ -82,95 +83,6 @@ def waiting_time_chain(times: npt.ArrayLike, probabilities: npt.ArrayLike) -> Ch
     return Chain(np.diag(survive, 1), np.eye(len(law))[0])
 
 
-@dataclass(frozen=True, eq=False)
-class GridChain:
-    """A diffusing coordinate x on a grid.
-
-    Attributes:
-        chain: the chain; a state is a cell.
-        centres: x of the cells, equally spaced, shape (n,).
-        fresh_deviation: standard deviation of a fresh draw of the perturbation.
-    """
-
-    chain: Chain
-    centres: Floats
-    fresh_deviation: float
-
-    def shrink_and_perturb(self, shrink: float, perturb: float) -> Floats:
-        """The kernel of x -> shrink x + perturb xi, with xi normal of mean zero and ``fresh_deviation``.
-
-        Args:
-            shrink: factor of the state; 1 keeps it.
-            perturb: factor of the fresh draw; above 0.
-
-        Returns:
-            K, shape (n, n).
-
-        Raises:
-            ValueError: if perturb is not above 0.
-        """
-        if not perturb > 0:
-            raise ValueError(f"perturb={perturb} must be > 0: without noise a map does not fit the grid")
-        return gaussian_cells(self.centres, shrink * self.centres, perturb * self.fresh_deviation)
-
-
-def gaussian_cells(centres: Floats, means: Floats, deviation: float) -> Floats:
-    """Probability of each cell under normal laws; the first and last cell take the tails.
-
-    Args:
-        centres: of the cells, equally spaced, shape (n,).
-        means: shape (m,).
-        deviation: standard deviation of all laws.
-
-    Returns:
-        Shape (m, n).
-    """
-    from scipy.special import ndtr
-
-    edges = (centres[1:] + centres[:-1]) / 2
-    below = ndtr((edges - np.asarray(means)[:, None]) / deviation)
-    return np.diff(below, axis=1, prepend=0.0, append=1.0)
-
-
-def langevin_chain(
-    drift: Callable[[Floats], Floats],
-    *,
-    diffusivity: float,
-    time_step: float,
-    substeps: int,
-    limits: tuple[float, float],
-    cells: int,
-    initial_mean: float,
-    initial_deviation: float,
-    target: float,
-) -> GridChain:
-    """Euler-Maruyama steps x' = x + drift(x) dt + sqrt(2 D dt) N(0, 1) on a grid, watched after each epoch.
-
-    Each step spreads the probability of a cell from its centre. The target x >= ``target`` is checked at the end of an
-    epoch only. Perturbed means settle on a coarser grid than E[T], which depends on the barrier exponentially.
-
-    Args:
-        drift: of arrays of x.
-        diffusivity: D.
-        time_step: dt.
-        substeps: steps in an epoch.
-        limits: lowest and highest edge of the grid.
-        cells: number of cells.
-        initial_mean: of the normal initial law.
-        initial_deviation: of the initial law, and of the fresh draws of shrink-and-perturb.
-        target: cells with a centre of at least this meet the target.
-
-    Returns:
-        The chain on its grid.
-    """
-    edges = np.linspace(*limits, cells + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    step = gaussian_cells(centres, centres + time_step * drift(centres), np.sqrt(2 * diffusivity * time_step))
-    initial = gaussian_cells(centres, np.array([initial_mean]), initial_deviation)[0]
-    chain = Chain.from_kernel(np.linalg.matrix_power(step, substeps), centres >= target, initial)
-    return GridChain(chain, centres, initial_deviation)
-
-
 def trap_with_barrier(*, cells: int = 801) -> GridChain:
     """A fast fraction, a plateau, and slow escapes: the shape of survival that training to a hard target shows.
 
@@ -184,17 +96,7 @@ def trap_with_barrier(*, cells: int = 801) -> GridChain:
     Returns:
         The chain on its grid.
     """
-    return langevin_chain(
-        lambda x: -4 * (x + 1) * (x + 0.55) * (x - 1.2),
-        diffusivity=0.02,
-        time_step=0.02,
-        substeps=10,
-        limits=(-2.0, 2.0),
-        cells=cells,
-        initial_mean=-0.5,
-        initial_deviation=0.2,
-        target=0.9,
-    )
+    return TRAP_WITH_BARRIER.chain(cells)
 
 
 def double_well(*, cells: int = 1041) -> GridChain:
@@ -209,14 +111,4 @@ def double_well(*, cells: int = 1041) -> GridChain:
     Returns:
         The chain on its grid.
     """
-    return langevin_chain(
-        lambda x: -4 * x * (x**2 - 1),
-        diffusivity=0.15,
-        time_step=0.02,
-        substeps=10,
-        limits=(-2.6, 2.6),
-        cells=cells,
-        initial_mean=0.0,
-        initial_deviation=0.6,
-        target=0.9,
-    )
+    return DOUBLE_WELL.chain(cells)
