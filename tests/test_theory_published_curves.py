@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from theory.discrete_resetting import optimal_restart_interval, sharp_restart_mean
 from theory.estimate import Estimate, agreement
 from theory.hazard import constant_hazard_test, geometric_tail_mean
 from theory.prediction import PerturbationData, PerturbedOnce, speed_up_lower_bound
-from theory.resetting import optimal_restart_interval, sharp_restart_mean
 from theory.survival import FirstPassages, Survival
 
 pytestmark = pytest.mark.shared

@@ -1,220 +1,377 @@
-"""Anchors are from reference/first_passage.md, sections 2.3 and 2.4, checked there by Monte Carlo."""
+"""Anchors are from reference/first_passage.md, sections 4.1 to 4.7."""
 
+import functools
 import math
-from collections.abc import Callable
 
+import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.markov_chain import (
-    Chain,
-    periodic_mean,
-    periodic_second_moment,
-    periodic_survival,
-    restart_kernel,
-    survival,
-)
-from theory.resetting import (
-    check_interval,
-    optimal_restart_interval,
-    sharp_restart_mean,
-    sharp_restart_restricted_mean,
-    sharp_restart_second_moment,
-    sharp_restart_survival,
-)
-from theory.toy_chains import rational_chain, waiting_time_chain
+from sim.random_streams import stream
+from theory.continuous_chain import ContinuousChain, periodic_mean, poisson_mean
+from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
+from theory.estimate import agreement
+from theory.optimal_restart import optimal_interval
+from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture, PassageLaw, SurvivalLaw
+from theory.resetting import Restarted, michaelis_menten
+from theory.waiting_times import Exponential, Gamma, Hyperexponential, LogNormal, Pareto, Weibull, erlang
 
-EXACT = 1e-10
-
-
-def example_of_2_3() -> np.ndarray:
-    times = [2, 3, 4, 5, 6, 7, 8, 9, 10, 60]
-    return survival(waiting_time_chain(times, [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2]), 60)
-
-
-def random_chain(seed: int) -> Chain:
-    rng = np.random.default_rng(seed)
-    kernel, target = rng.dirichlet(np.full(4, 0.5), size=4), np.arange(4) == 0
-    return Chain.from_kernel(0.97 * kernel + 0.03 * target, target, rng.dirichlet(np.ones(4)))
+HYPER = Hyperexponential((0.5, 0.5), (10.0, 0.1))
+GENERATOR = np.array([[-2.0, 1.5, 0.3], [0.2, -1.0, 0.5], [0.05, 0.0, -0.15]])
 
 
 # ---- Anchors ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("interval", "mean", "square", "restarted_at_the_target", "summed_to_interval"),
+    ("law", "rate", "mean"),
     [
-        (2, 40, 3120, math.inf, 59),
-        (3, 8.4285714286, 118.91836735, 59, 10.2857),
-        (4, 6.5454545455, 67.02479339, 10.2857, 7.3636),
-        (5, 6.2307692308, 60.24260355, 7.3636, 6.7692),
-        (8, 6.4285714286, 68.19109462, 6.6, 6.7273),
+        (Brownian(1.0, 1.0), 1.0, 1.71828182845904524),
+        (Brownian(1.0, 1.0), 2.0, 1.55662518939146376),
+        (Brownian(1.0, 0.5), 1.0, 3.11325037878292752),
+        (DriftDiffusion(1.0, 1.0, 1.0), 1.0, 0.855276958614304728),
+        (DriftDiffusion(1.0, 0.5, 1.0), 1.0, 1.18316663220965636),
+        (DriftDiffusion(1.0, -1.0, 1.0), 1.0, 4.04316564336002865),
+        (DriftDiffusion(2.0, 0.5, 1.0), 0.1, 3.5828893938578527),
+        (HYPER, 0.1, 3.421926910299003),
+        (HYPER, 1.0, 1.0),
+        (HYPER, 10.0, 0.2922330097087379),
+        (erlang(2, 1.0), 0.5, 2.5),
+        (erlang(2, 1.0), 40.0, 42.0),
+        (Weibull(0.5, 1.0), 1.0, 0.8327056412986994),
+        (LogNormal(0.0, 1.0), 0.1, 1.590436142689298),
+        (LogNormal(0.0, 1.0), 0.5, 1.560572575002218),
+        (Exponential(0.25), 7.0, 4.0),
     ],
 )
-def test_sharp_restart_has_no_off_by_one(
-    interval: int, mean: float, square: float, restarted_at_the_target: float, summed_to_interval: float
-) -> None:
-    psi = example_of_2_3()
-    exact = sharp_restart_mean(psi, interval)
-    assert exact == pytest.approx(mean, rel=1e-10)
-    assert sharp_restart_second_moment(psi, interval) == pytest.approx(square, rel=1e-9)
-
-    # Both plausible mistakes give the wrong columns of the table, and not the exact one.
-    wrong_ending = psi[:interval].sum() / max(1 - psi[interval - 1], 1e-300)
-    wrong_sum = psi[: interval + 1].sum() / (1 - psi[interval])
-    assert (
-        wrong_ending > 1e15
-        if restarted_at_the_target == math.inf
-        else wrong_ending == pytest.approx(restarted_at_the_target, rel=1e-5)
-    )
-    assert wrong_sum == pytest.approx(summed_to_interval, rel=1e-5)
-    assert min(wrong_ending, wrong_sum) > 1.02 * exact
+def test_mean_under_poisson_restart(law: PassageLaw, rate: float, mean: float) -> None:
+    assert Restarted(law, Exponential(rate)).mean == pytest.approx(mean, rel=2e-14)
 
 
 @pytest.mark.parametrize(
-    ("interval", "mean"),
+    ("law", "interval", "mean"),
     [
-        (1, math.inf),
-        (2, 20),
-        (3, 14.285714285714),
-        (5, 12.867426540935),
-        (10, 15.623314414237),
-        (30, 23.404921000273),
-        (100, 28.682393300502),
+        (Brownian(1.0, 1.0), 0.5, 1.33831123184767913),
+        (Brownian(1.0, 1.0), 1.0, 1.50185802435836428),
+        (Brownian(1.0, 1.0), 2.0, 1.88217447493503442),
+        (HYPER, 0.2, 0.3216400908925732),
+        (HYPER, 1.0, 0.9602819651628035),
+        (Weibull(0.5, 1.0), 1.0, 0.8360465862613472),
+        (Weibull(0.5, 1.0), 0.01, 0.09833361104499008),
+        (LogNormal(0.0, 1.0), 1.0, 1.523156583730247),
+        (LogNormal(0.0, 1.0), 2.0, 1.473584886603993),
+        (Exponential(0.25), 0.3, 4.0),
     ],
 )
-def test_sharp_restart_of_the_rational_chain(interval: int, mean: float) -> None:
-    psi = survival(rational_chain().chain, 100)
-    assert sharp_restart_mean(psi, interval) == pytest.approx(mean, rel=1e-12)
-    assert (sharp_restart_second_moment(psi, interval) == math.inf) == (mean == math.inf)
+def test_mean_under_sharp_restart(law: PassageLaw, interval: float, mean: float) -> None:
+    assert Restarted(law, Deterministic(interval)).mean == pytest.approx(mean, rel=2e-14)
 
 
-def test_times_counted_from_zero_need_another_formula() -> None:
-    psi = example_of_2_3()
-    from_zero = psi[1:]  # Pr(T - 1 > t)
-    right = from_zero[:5].sum() + 1  # E[min(T, P)] of the 1-based law, P = 5
-    assert right == pytest.approx(psi[:5].sum() + psi[5], rel=EXACT)
-    assert sharp_restart_mean(from_zero, 5) != pytest.approx(sharp_restart_mean(psi, 5) - 1, rel=0.01)
-    first_cycle, success = from_zero[:4].sum() + 1, 1 - from_zero[4]
-    assert first_cycle / success == pytest.approx(sharp_restart_mean(psi, 5), rel=EXACT)
+def test_second_moments() -> None:
+    assert Restarted(Brownian(1.0, 1.0), Exponential(1.0)).moment(2) == pytest.approx(6.62326671248416475, rel=2e-14)
+    law = DriftDiffusion(1.0, 0.5, 1.0)
+    for rate, mean, square in ((0.5, 1.2974425414, 4.15989441), (5.0, 1.2778112198, 3.11992253)):
+        restarted = Restarted(law, Exponential(rate))
+        assert (restarted.mean, restarted.moment(2)) == pytest.approx((mean, square), rel=2e-9)
+
+
+def test_overhead_and_another_place() -> None:
+    assert Restarted(DriftDiffusion(1.0, 0.5, 1.0), Exponential(2.0), 0.3).mean == pytest.approx(
+        1.8195357576, abs=5e-11
+    )
+    elsewhere = Restarted(Brownian(1.0, 1.0), Exponential(1.0), after=Brownian(2.0, 1.0))
+    assert elsewhere.mean == pytest.approx(4.67077427047160499, rel=2e-14)
+    # Random place: E = (1 - T~_0(r)) / (r <T~_x(r)>)
+    places = Mixture((Brownian(0.5, 1.0), Brownian(3.0, 1.0)), (0.25, 0.75))
+    expected = (1 - math.exp(-math.sqrt(2))) / 2 / (0.25 * math.exp(-0.5 * math.sqrt(2)) + 0.75 * math.exp(-3 * 2**0.5))
+    assert Restarted(Brownian(1.0, 1.0), Exponential(2.0), after=places).mean == pytest.approx(expected, rel=1e-14)
+
+
+def test_gamma_timer() -> None:
+    """The notes give 1.535004838107, wrong in the eleventh digit: mpmath at 25 digits gives this."""
+    restarted = Restarted(LogNormal(0.0, 1.0), Gamma(2.0, 0.8))
+    assert restarted.mean == pytest.approx(1.535004838083795, rel=1e-13)
+
+
+def test_michaelis_menten() -> None:
+    assert michaelis_menten(1.0, Exponential(3.0), Exponential(2.0)) == pytest.approx(2.0, rel=1e-14)
+    for law in (HYPER, LogNormal(0.0, 1.0), erlang(2, 1.0)):
+        for binding, unbinding in ((0.4, 0.7), (2.0, 1e-3)):
+            arrived = law.laplace(unbinding)
+            expected = (binding + (1 - arrived) / unbinding) / arrived
+            assert michaelis_menten(binding, law, Exponential(unbinding)) == pytest.approx(expected, rel=1e-11)
+    # It is a restart whose cost is the binding, with a first binding more.
+    turnover = Restarted(HYPER, Gamma(2.0, 0.3), 0.4).mean + 0.4
+    assert michaelis_menten(0.4, HYPER, Gamma(2.0, 0.3)) == pytest.approx(turnover, rel=1e-12)
+    assert michaelis_menten(0.4, Deterministic(2.0), Deterministic(1.0)) == math.inf
+
+
+# ---- Second routes ---------------------------------------------------------------------------------------------------
+
+
+def test_chains_know_the_same_means() -> None:
+    # mu e^{Lt} 1 as a mixture of exponentials, weights of either sign
+    chain = ContinuousChain(GENERATOR, np.array([1.0, 0.0, 0.0]))
+    values, vectors = np.linalg.eig(GENERATOR)
+    weights = np.real(vectors[0] * np.linalg.solve(vectors, np.ones(3)))
+    law = SurvivalLaw(lambda t: np.exp(np.multiply.outer(t, np.real(values))) @ weights)
+    restart = np.tile(chain.initial, (3, 1))
+    for rate in (0.1, 1.0, 30.0):
+        exact = poisson_mean(chain, restart, rate)
+        assert Restarted(law, Exponential(rate)).mean == pytest.approx(exact, rel=1e-10)
+    for interval in (0.2, 1.0, 5.0):
+        exact = periodic_mean(chain, restart, interval)
+        assert Restarted(law, Deterministic(interval)).mean == pytest.approx(exact, rel=1e-10)
+
+
+@settings(max_examples=15)
+@given(st.floats(-3, 3), st.floats(-1.5, 1.5), st.floats(0, 2))
+def test_poisson_formulas_in_high_precision(log_rate: float, drift: float, overhead: float) -> None:
+    rate = 10**log_rate
+    restarted = Restarted(DriftDiffusion(1.0, drift, 1.0), Exponential(rate), overhead)
+    with mpmath.workdps(60):
+
+        def passage(s):
+            return mpmath.exp((mpmath.mpf(drift) - mpmath.sqrt(mpmath.mpf(drift) ** 2 + 4 * s)) / 2)
+
+        def transform(s):  # T~(s + r) / [1 - W~(s) r / (s + r) (1 - T~(s + r))]
+            arrived = passage(s + rate)
+            return arrived / (1 - mpmath.exp(-s * overhead) * rate / (s + rate) * (1 - arrived))
+
+        arrived = passage(mpmath.mpf(rate))
+        mean = (1 - arrived) * (1 / mpmath.mpf(rate) + overhead) / arrived
+        square = mpmath.diff(transform, 0, 2, h=mpmath.mpf(10) ** -20)
+        exact = [float(mean), float(square), float(transform(mpmath.mpf("0.3")))]
+    assert restarted.mean == pytest.approx(exact[0], rel=1e-12)
+    assert restarted.moment(2) == pytest.approx(exact[1], rel=1e-11)
+    assert restarted.laplace(0.3) == pytest.approx(exact[2], rel=1e-12)
+    assert restarted.survival_integral(0, 0.3) == pytest.approx((1 - exact[2]) / 0.3, rel=1e-11)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.4, Gamma(2.0, 0.3)])
+@pytest.mark.parametrize("after", [None, LogNormal(0.3, 0.7)])
+def test_quadrature_is_the_closed_form(overhead, after) -> None:
+    """Gamma of shape 1 is an exponential law that nothing recognises as one."""
+    closed = Restarted(HYPER, Exponential(2.0), overhead, after)
+    numeric = Restarted(HYPER, Gamma(1.0, 0.5), overhead, after)
+    for quantity in (lambda x: x.mean, lambda x: x.moment(2), lambda x: x.laplace(0.7)):
+        assert quantity(numeric) == pytest.approx(quantity(closed), rel=1e-11)
+    assert numeric.survival_integral(1, 0.2) == pytest.approx(closed.survival_integral(1, 0.2), rel=1e-11)
+    times = np.array([0.05, 0.6, 3.0])
+    assert numeric.survival(times) == pytest.approx(closed.survival(times), abs=1e-8)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.4, Gamma(2.0, 0.3)])
+def test_a_mixture_of_timers_averages_attempts(overhead) -> None:
+    mixed = Restarted(HYPER, Mixture((Exponential(2.0), Exponential(0.5)), (0.3, 0.7)), overhead)
+    one = Restarted(HYPER, SurvivalLaw(lambda t: 0.3 * np.exp(-2 * t) + 0.7 * np.exp(-0.5 * t)), overhead)
+    assert mixed.mean == pytest.approx(one.mean, rel=1e-9)  # the density of the second is numerical
+    assert mixed.moment(2) == pytest.approx(one.moment(2), rel=1e-8)
+
+
+def test_measured_times_and_timers() -> None:
+    times, timers = np.array([0.5, 1.0, 4.0]), np.array([1.0, 3.0])
+    law, timer = EmpiricalLaw(times), EmpiricalLaw(timers)
+    pairs = [(t, r) for t in times for r in timers]
+    duration = sum(min(pair) for pair in pairs) / 6
+    success = sum(t <= r for t, r in pairs) / 6  # a tie is a success
+    assert Restarted(law, timer).mean == pytest.approx(duration / success, rel=1e-14)
+    square = sum(min(pair) ** 2 for pair in pairs) / 6
+    lost = sum(r for t, r in pairs if r < t) / 6
+    expected = (square + 2 * lost * duration / success) / success
+    assert Restarted(law, timer).moment(2) == pytest.approx(expected, rel=1e-14)
+    # Smooth timers: each time on its own
+    smooth = Restarted(law, Gamma(1.0, 0.5))
+    exact = Restarted(law, Exponential(2.0))
+    assert smooth.mean == pytest.approx(exact.mean, rel=1e-12)
+    assert smooth.moment(2) == pytest.approx(exact.moment(2), rel=1e-12)
+    assert smooth.laplace(0.3) == pytest.approx(exact.laplace(0.3), rel=1e-12)
+    arrived = np.exp(-2 * times).mean()
+    assert exact.mean == pytest.approx((1 - arrived) / (2 * arrived), rel=1e-14)
+    both = Restarted(Mixture((law, HYPER), (0.5, 0.5)), Gamma(1.0, 0.5))
+    assert both.mean == pytest.approx(Restarted(Mixture((law, HYPER), (0.5, 0.5)), Exponential(2.0)).mean, rel=1e-11)
 
 
 # ---- The law ---------------------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("interval", [3, 4, 8, 60])
-def test_law_sums_to_its_moments(interval: int) -> None:
-    psi = example_of_2_3()
-    law = sharp_restart_survival(psi, interval, 6000)
-    t = np.arange(len(law))
-    assert law[-1] < 1e-30
-    assert law.sum() == pytest.approx(sharp_restart_mean(psi, interval), rel=EXACT)
-    assert ((2 * t + 1) * law).sum() == pytest.approx(sharp_restart_second_moment(psi, interval), rel=EXACT)
-
-
-@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(0, 60))
-def test_every_formula_is_that_of_the_chain_with_a_restart_kernel(seed: int, interval: int, horizon: int) -> None:
-    chain = random_chain(seed)
-    restart = restart_kernel(chain)
-    psi = survival(chain, interval)  # the formulas need no more
-    mean, square = periodic_mean(chain, restart, interval), periodic_second_moment(chain, restart, interval)
-    law = periodic_survival(chain, restart, interval, horizon)
-    assert sharp_restart_mean(psi, interval) == pytest.approx(mean, rel=1e-9)
-    assert sharp_restart_second_moment(psi, interval) == pytest.approx(square, rel=1e-9)
-    assert sharp_restart_survival(psi, interval, horizon) == pytest.approx(law, rel=1e-9, abs=1e-300)
-    assert sharp_restart_restricted_mean(psi, interval, horizon) == pytest.approx(law[:horizon].sum(), rel=1e-9)
+SMOOTH = [
+    Restarted(HYPER, Exponential(2.0)),
+    Restarted(LogNormal(0.0, 1.0), Gamma(2.0, 0.8)),
+    Restarted(Brownian(1.0, 1.0), Exponential(1.0), 0.5),
+    Restarted(erlang(3, 2.0), Exponential(0.7), Gamma(2.0, 0.3), after=HYPER),
+    Restarted(erlang(3, 2.0), Gamma(3.0, 0.5), Deterministic(2.0), after=HYPER),
+]
+SHARP = [
+    Restarted(HYPER, Deterministic(0.5)),
+    Restarted(LogNormal(0.0, 1.0), Deterministic(2.0), 0.3, after=HYPER),
+    Restarted(Brownian(1.0, 1.0), Deterministic(0.4), Deterministic(1.0)),
+]
 
 
-@given(st.integers(0, 1000), st.integers(1, 20), st.integers(0, 100))
-def test_restricted_mean_is_the_sum_of_the_law(seed: int, interval: int, horizon: int) -> None:
+@pytest.mark.parametrize("restarted", SMOOTH + SHARP)
+def test_survival_integrates_to_the_transform(restarted: Restarted) -> None:
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    edges = np.concatenate([[0], np.geomspace(0.1, 14, 7)])
+    if isinstance(restarted.timer, Deterministic):
+        edges = np.concatenate([[0], np.geomspace(1e-3, 0.05, 8), np.arange(0.1, 20.05, 0.1)])  # no kink inside a panel
+    half = np.diff(edges)[:, None] / 2
+    times = edges[:-1, None] + half * (nodes + 1)
+    integral = float((half * weights * np.exp(-times) * restarted.survival(times)).sum())
+    assert integral == pytest.approx(restarted.survival_integral(0, 1.0), abs=3e-6)
+
+
+@pytest.mark.parametrize("restarted", SMOOTH + SHARP)
+def test_density_is_the_derivative_of_the_survival(restarted: Restarted) -> None:
+    times = np.array([0.07, 0.23, 0.62, 1.57, 4.13])
+    step = 1e-3
+    values = [restarted.survival(times + k * step) for k in (-2, -1, 1, 2)]
+    derivative = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+    assert restarted.density(times) == pytest.approx(-derivative, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("restarted", SMOOTH + SHARP)
+def test_samples_have_the_law(restarted: Restarted, seed: int) -> None:
+    times = restarted.sample(40_000, stream(seed, "restarted"))
+    discounted = np.exp(-times / 2)
+    assert agreement(discounted, restarted.laplace(0.5))
+    # Negative control: the same law without restarts, or with another cost of them.
+    wrong = Restarted(restarted.law, restarted.timer, 0.8, restarted.after).laplace(0.5)
+    assert not agreement(discounted, wrong)
+    for time in (0.5, 1.3, 3.0):
+        assert agreement(np.where(times > time, 1.0, 0.0), float(restarted.survival(time)))
+
+
+def test_sharp_survival_by_hand() -> None:
+    law = Restarted(HYPER, Deterministic(0.5), 0.25)
+    psi = float(HYPER.survival(0.5))
+    times = [0.0, 0.2, 0.5, 0.6, 0.75, 0.85, 1.3, 1.6]
+    expected = [
+        1.0,
+        float(HYPER.survival(0.2)),
+        psi,
+        psi,
+        psi,
+        psi * float(HYPER.survival(0.1)),
+        psi**2,
+        psi**2 * float(HYPER.survival(0.1)),
+    ]
+    assert law.survival(times) == pytest.approx(expected, rel=1e-13)
+    assert law.survival(0.6).shape == ()
+    assert law.density([0.6, 0.85]) == pytest.approx([0.0, psi * float(HYPER.density(0.1))], rel=1e-13)
+
+
+def test_restarted_laws_can_be_restarted() -> None:
+    # Poisson restarts of the rates a and b are Poisson restarts of the rate a + b.
+    twice = Restarted(Restarted(HYPER, Exponential(1.5)), Exponential(0.5))
+    once = Restarted(HYPER, Exponential(2.0))
+    assert twice.mean == pytest.approx(once.mean, rel=1e-13)
+    assert twice.moment(2) == pytest.approx(once.moment(2), rel=1e-13)
+    assert twice.laplace(0.4) == pytest.approx(once.laplace(0.4), rel=1e-13)
+    assert twice.survival(1.0) == pytest.approx(once.survival(1.0), abs=1e-8)
+    inner = Restarted(Restarted(HYPER, Deterministic(0.5)), Deterministic(1.0))  # the second adds nothing
+    assert inner.mean == pytest.approx(Restarted(HYPER, Deterministic(0.5)).mean, rel=1e-12)
+
+
+def test_restricted_means() -> None:
+    poisson, sharp = Restarted(HYPER, Exponential(2.0)), Restarted(HYPER, Deterministic(0.5))
+    for law in (poisson, sharp):
+        nodes, weights = np.polynomial.legendre.leggauss(40)
+        edges = np.arange(0, 3.01, 0.25)
+        half = np.diff(edges)[:, None] / 2
+        integral = (half * weights * law.survival(edges[:-1, None] + half * (nodes + 1))).sum()
+        assert law.restricted_mean(3.0) == pytest.approx(integral, abs=1e-8)
+        assert law.restricted_mean(0.0) == 0
+    assert sharp.moment(3) > sharp.moment(2) * sharp.mean
+
+
+# ---- Identities and limits -------------------------------------------------------------------------------------------
+
+
+LAWS = [HYPER, LogNormal(0.0, 1.0), Brownian(1.0, 1.0), Weibull(0.7, 1.0), Interval(1.0, 0.1, 1.0)]
+
+
+@functools.cache
+def best_sharp_mean(which: int) -> float:
+    return optimal_interval(LAWS[which]).mean
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1000))
+def test_no_timer_beats_the_best_sharp_restart(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    psi = np.cumprod(np.concatenate([np.ones((3, 1)), rng.choice([1.0, 0.9, 0.5, 0.0], size=(3, 20))], axis=1), axis=1)
-    law = sharp_restart_survival(psi, interval, max(horizon - 1, 0))[..., :horizon]
-    assert law.shape == (3, horizon)
-    closed_form = sharp_restart_restricted_mean(psi, interval, horizon)
-    assert closed_form == pytest.approx(law.sum(axis=-1), rel=1e-12)
-    # At most what the endless law has, which may be infinite.
-    assert (closed_form <= sharp_restart_mean(psi, interval) * (1 + 1e-12)).all()
+    timer = [
+        Exponential(float(rng.exponential())),
+        Gamma(float(1 + rng.exponential()), float(rng.exponential() + 0.01)),
+        EmpiricalLaw(rng.exponential(size=3) + 1e-3),
+        Weibull(float(0.5 + rng.exponential()), 1.0),
+    ][seed % 4]
+    assert Restarted(LAWS[seed % 5], timer).mean >= best_sharp_mean(seed % 5) * (1 - 1e-10)
 
 
-def test_without_success_before_the_restart_the_mean_is_infinite_and_the_restricted_mean_is_the_horizon() -> None:
-    psi = np.array([[1.0, 1.0, 1.0, 0.2], [1.0, 0.5, 0.5, 0.2]])
-    assert sharp_restart_mean(psi, 2).tolist() == [math.inf, 3.0]
-    assert sharp_restart_second_moment(psi, 2).tolist() == [math.inf, (1 + 3 * 0.5 + 4 * 0.5 * 3) / 0.5]
-    assert sharp_restart_restricted_mean(psi, 2, 50).tolist() == pytest.approx([50, 3], rel=1e-6)
+@pytest.mark.parametrize("law", [HYPER, LogNormal(0.0, 1.0), erlang(2, 3.0), DriftDiffusion(1.0, 0.5, 1.0)])
+def test_rare_restarts_change_nothing(law: PassageLaw) -> None:
+    for timer in (Exponential(1e-12), Deterministic(1e12), Gamma(3.0, 1e12)):
+        restarted = Restarted(law, timer, 0.1)
+        assert restarted.mean == pytest.approx(law.mean, rel=1e-9)
+        assert restarted.moment(2) == pytest.approx(law.moment(2), rel=1e-7)
+        assert restarted.laplace(0.3) == pytest.approx(law.laplace(0.3), rel=1e-9)
 
 
-def test_restarts_of_a_process_without_memory_change_nothing() -> None:
-    psi = 0.9 ** np.arange(41)
-    for interval in (1, 7, 40):
-        assert sharp_restart_mean(psi, interval) == pytest.approx(10, rel=1e-12)
-        assert sharp_restart_second_moment(psi, interval) == pytest.approx(190, rel=1e-12)
-        assert sharp_restart_survival(psi, interval, 90) == pytest.approx(0.9 ** np.arange(91), rel=1e-12)
+@given(st.floats(-6, 6))
+def test_without_memory_restarts_change_nothing(log_rate: float) -> None:
+    for timer in (Exponential(10**log_rate), Deterministic(10**log_rate)):
+        restarted = Restarted(Exponential(0.5), timer)
+        assert restarted.mean == pytest.approx(2, rel=1e-13)
+        assert restarted.moment(2) == pytest.approx(8, rel=1e-12)
+        assert restarted.laplace(2.0) == pytest.approx(0.2, rel=1e-12)
 
 
-# ---- The optimum -----------------------------------------------------------------------------------------------------
+def test_heavy_tails_become_finite() -> None:
+    law = Pareto(0.5, 1.0)
+    assert law.mean == math.inf
+    assert math.isfinite(Restarted(law, Exponential(1e-3)).moment(2))
+    assert math.isfinite(Restarted(Brownian(1.0, 1.0), Deterministic(100.0)).moment(2))
+    assert Restarted(DriftDiffusion(1.0, -1.0, 1.0), Exponential(0.5)).arrival_probability == 1
 
 
-def test_optimal_interval() -> None:
-    optimum = optimal_restart_interval(example_of_2_3())
-    assert (optimum.interval, optimum.is_boundary) == (5, False)
-    assert optimum.mean == pytest.approx(81 / 13, rel=1e-12)
-    cut = optimal_restart_interval(example_of_2_3()[:4])
-    assert (cut.interval, cut.is_boundary) == (3, True)
-
-
-def test_optimal_interval_of_a_rising_hazard_is_no_restart_at_all() -> None:
-    psi = survival(waiting_time_chain([4, 5, 6], [0.2, 0.3, 0.5]), 6)
-    optimum = optimal_restart_interval(psi)
-    assert (optimum.interval, optimum.is_boundary) == (6, True)
-    assert optimum.mean == pytest.approx(5.3, rel=1e-12)
-
-
-def test_optimal_interval_of_a_falling_hazard_is_the_shortest() -> None:
-    psi = 0.5 * 0.9 ** np.arange(41) + 0.5 * 0.999 ** np.arange(41)
-    optimum = optimal_restart_interval(psi)
-    assert (optimum.interval, optimum.is_boundary) == (1, False)
-    assert optimum.mean == pytest.approx(1 / (1 - psi[1]), rel=1e-12)
-
-
-def test_optimal_interval_without_memory_is_not_chosen_by_rounding() -> None:
-    assert optimal_restart_interval(0.9 ** np.arange(200)).interval == 1
-    assert optimal_restart_interval(0.3 ** np.arange(30)).interval == 1
+def test_infinite_answers() -> None:
+    never = Restarted(EmpiricalLaw(np.array([2.0, 3.0])), Deterministic(1.0))
+    assert (never.mean, never.moment(2), never.variance) == (math.inf, math.inf, math.inf)
+    assert (never.arrival_probability, never.laplace(0.0), never.laplace(1.0)) == (0.0, 0.0, 0.0)
+    assert never.survival([0.5, 1e6]).tolist() == [1.0, 1.0]
+    assert never.sample(3, np.random.default_rng(0)).tolist() == [math.inf] * 3
+    assert never.survival_integral(0, 0.5) == pytest.approx(2.0, rel=1e-14)  # int e^{-t/2} dt
+    # The first attempt may succeed, the others cannot.
+    once = Restarted(Exponential(1.0), Deterministic(1.0), after=EmpiricalLaw(np.array([2.0])))
+    assert once.mean == math.inf
+    assert once.arrival_probability == pytest.approx(1 - math.exp(-1), rel=1e-14)
+    assert np.isinf(once.sample(1000, np.random.default_rng(0))).mean() == pytest.approx(math.exp(-1), abs=0.08)
 
 
 # ---- Refusals --------------------------------------------------------------------------------------------------------
 
-PSI = np.array([1.0, 0.8, 0.5, 0.2])
 
-
-def test_whole_numbers_of_any_type_are_intervals() -> None:
-    for interval in (2.0, np.int32(2), np.int64(2)):
-        assert check_interval(PSI, interval) == 2  # pyright: ignore[reportArgumentType]
-        assert sharp_restart_mean(PSI, interval) == sharp_restart_mean(PSI, 2)  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.parametrize("interval", [0, -1, 4, 2.5, math.nan, math.inf])
-@pytest.mark.parametrize(
-    "function",
-    [
-        check_interval,
-        sharp_restart_mean,
-        sharp_restart_second_moment,
-        lambda psi, interval: sharp_restart_survival(psi, interval, 9),
-        lambda psi, interval: sharp_restart_restricted_mean(psi, interval, 9),
-    ],
-)
-def test_refuses_intervals(function: Callable[[np.ndarray, float], object], interval: float) -> None:
-    with pytest.raises(
-        ValueError, match=rf"interval={interval} must be a whole number of epochs from 1 to 3, the last"
-    ):
-        function(PSI, interval)
-
-
-def test_refuses_to_optimise_where_nobody_finishes() -> None:
-    with pytest.raises(
-        ValueError, match=r"no run finishes by epoch 5: every restart interval up to there has E\[T_P\] = i"
-    ):
-        optimal_restart_interval(np.ones(6))
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match=r"timer=.* may never ring; its arrival probability must be 1"):
+        Restarted(HYPER, DriftDiffusion(1.0, -1.0, 1.0))
+    with pytest.raises(ValueError, match=r"overhead=.* may last for ever"):
+        Restarted(HYPER, Exponential(1.0), DriftDiffusion(1.0, -1.0, 1.0))
+    with pytest.raises(ValueError, match=r"overhead=-1.0 must be finite and >= 0"):
+        Restarted(HYPER, Exponential(1.0), -1.0)
+    with pytest.raises(ValueError, match=r"binding_mean=-1.0 must be finite and >= 0"):
+        michaelis_menten(-1.0, HYPER, Exponential(1.0))
+    with pytest.raises(ValueError, match=r"the law of T has jumps here.*: draw samples instead"):
+        Restarted(EmpiricalLaw(np.array([1.0, 2.0])), Exponential(1.0)).survival(0.5)
+    with pytest.raises(ValueError, match=r"the law of T has jumps here"):
+        Restarted(HYPER, Mixture((Exponential(1.0), Deterministic(1.0)), (0.5, 0.5))).survival(0.5)
+    with pytest.raises(ValueError, match=r"under sharp restart the law of T is known for a constant overhead"):
+        Restarted(HYPER, Deterministic(1.0), Exponential(1.0)).survival(0.5)
+    with pytest.raises(ValueError, match=r"of laws restarted at random only order 0 or 1 up to inf"):
+        Restarted(HYPER, Exponential(1.0)).moment(3)
+    with pytest.raises(ValueError, match=r"an attempt succeeds with probability .* only; restart later"):
+        Restarted(LogNormal(0.0, 1.0), Deterministic(0.001)).sample(2, np.random.default_rng(0))
+    steps = SurvivalLaw(lambda time: np.where(time < 1.0, 1.0, 0.0))
+    with pytest.raises(ValueError, match=r"timer=.*did not converge|its density and survival disagree"):
+        _ = Restarted(HYPER, steps).mean

@@ -147,6 +147,56 @@ def periodic_mean(chain: ContinuousChain, perturbation: npt.ArrayLike, interval:
     return float(average(chain.initial, absorption.expected_total(duration)))
 
 
+def survival(chain: ContinuousChain, time: float) -> float:
+    """Psi(t) = mu e^{Lt} 1 = Pr(T > t).
+
+    Args:
+        chain: the chain.
+        time: t >= 0 [time].
+
+    Returns:
+        The probability.
+
+    Raises:
+        ValueError: if the time is negative or infinite.
+
+    Example:
+        >>> decay = ContinuousChain(np.array([[-2.0]]), np.array([1.0]))
+        >>> round(survival(decay, 1.0), 12) == round(math.exp(-2), 12)
+        True
+    """
+    if time == 0:
+        return 1.0
+    return float((chain.initial @ _propagator(chain, time)).sum())
+
+
+def survivors(chain: ContinuousChain, time: float, perturbation: npt.ArrayLike | None = None) -> ContinuousChain:
+    """The chain that begins where its runs are that survived so far: mu e^{Lt} / Psi(t), or mu e^{Lt} K / Psi(t).
+
+    Args:
+        chain: the chain.
+        time: t > 0 [time].
+        perturbation: K, row-stochastic, shape (n, n), that acts at t; none by default.
+
+    Returns:
+        The same chain with that initial law; its T is the residual time.
+
+    Raises:
+        ValueError: for an invalid perturbation or time, or if no run survives until then.
+    """
+    law = chain.initial @ _propagator(chain, time)
+    if law.sum() == 0:
+        raise ValueError(f"time={time}: no run survives until then, so none is perturbed; take less")
+    law = law / law.sum()
+    return ContinuousChain(chain.generator, law if perturbation is None else law @ chain.checked(perturbation))
+
+
+def _propagator(chain: ContinuousChain, time: float) -> Floats:
+    if not (time > 0 and math.isfinite(time)):
+        raise ValueError(f"time={time} must be finite and > 0")
+    return _stretch(chain, time)[0]
+
+
 def _stretch(chain: ContinuousChain, interval: float) -> tuple[Floats, Floats, Floats]:
     """e^{LP}, int_0^P e^{Lt} 1 dt and int_0^P e^{Lt} e dt, by sums and products of nonnegative numbers.
 

@@ -4,7 +4,7 @@ The exact identity is Eq. (3): E[T_P] = sum_{t<P} Psi(t) + Psi(P) taubar_P, with
 the first perturbation. It is closed in one of three ways, each a whole law of T_P:
 
 ``restart``
-    full resetting: taubar_P = E[T_P], exact (theory.resetting).
+    full resetting: taubar_P = E[T_P], exact (theory.discrete_resetting).
 ``rare``
     Eq. (9): taubar_P is the mean residual of runs perturbed once. Right when survivors are in a quasi-steady state at P
     and (nearly) no residual exceeds P.
@@ -20,7 +20,7 @@ works on bootstrap replicates and on complex-step derivatives at once.
 import numpy as np
 import numpy.typing as npt
 
-from theory.resetting import (
+from theory.discrete_resetting import (
     check_interval,
     sharp_restart_mean,
     sharp_restart_restricted_mean,
