@@ -7,6 +7,7 @@ depend on how the work is spread over threads, processes or stacks of networks.
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 
 
 def _seed_sequence(seed: int, name: str, index: tuple[int, ...]) -> np.random.SeedSequence:
@@ -37,6 +38,18 @@ def stream(seed: int, name: str, *index: int) -> np.random.Generator:
         False
     """
     return np.random.default_rng(_seed_sequence(seed, name, index))
+
+
+def kernel_key(rng: np.random.Generator) -> npt.NDArray[np.uint64]:
+    """A key for the kernels of ``sim``, whose trajectories have streams of their own: (key, number of the trajectory).
+
+    Args:
+        rng: source of randomness; two draws are taken.
+
+    Returns:
+        uint64, shape (2,).
+    """
+    return rng.integers(2**64, size=2, dtype=np.uint64)
 
 
 class CountedStream:
