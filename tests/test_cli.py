@@ -46,7 +46,15 @@ def run(tmp_path_factory):
 
 
 def test_help_of_every_command_has_an_example():
-    for words in ([], ["predict", "resetting"], ["predict", "perturbation"], ["validate", "perturbation"], ["train"]):
+    for words in (
+        [],
+        ["predict", "resetting"],
+        ["predict", "perturbation"],
+        ["simulate", "resetting"],
+        ["simulate", "perturbation"],
+        ["validate", "perturbation"],
+        ["train"],
+    ):
         result = jostle(*words, "-h")
         assert result.exit_code == 0
         assert "jostle " + " ".join(words) in result.output
@@ -122,13 +130,13 @@ def test_predict_perturbation_from_two_files(curves, tmp_path):
         (("--curves", "nowhere.csv", "--target", 0.9), "does not exist"),
         (("--curves", "{curves}", "--target", 0.95), "no run finishes by epoch 60"),
         (("--curves", "{curves}", "--target", "nan"), "target=nan must be finite"),
-        (("--curves", "{curves}", "--target", 0.9, "-P", 0), "0 is not in the range"),
+        (("--curves", "{curves}", "--target", 0.9, "-P", 0), "must be a whole number of epochs"),
         (("--curves", "{curves}", "--target", 0.9, "-P", 61), "interval=61 must be"),
         (("--curves", "{curves}", "--target", 0.9, "--horizon", 61, "-P", 61), None),
         (("--curves", "{curves}", "--target", 0.9, "--metric", "loss"), "no metric 'loss'"),
         (("--curves", "{curves}", "--target", 0.9, "--zero-based"), "begin at 1, not at 0"),
         (("--curves", "{curves}", "--target", 0.9, "--seed", -1), "-1 is not in the range"),
-        (("--curves", "{curves}"), "Missing option '--target'"),
+        (("--curves", "{curves}"), "--target is missing"),
     ],
 )
 def test_bad_input_to_predict_is_a_usage_error(curves, words, message):
@@ -308,6 +316,17 @@ def test_disagreement_is_exit_code_3(study, monkeypatch):
     preset, out = study
     monkeypatch.setattr(Study, "agrees", property(lambda self: False))
     assert jostle("validate", "perturbation", "--preset", preset, "--out", out).exit_code == 3
+
+
+def test_validate_resetting_shows_the_full_resets_of_a_study(study, run):
+    _, out = study
+    result = jostle("validate", "resetting", out)
+    assert result.exit_code == 0, result.output
+    assert re.findall(r"^ *(\d+)  restart", result.stdout, re.MULTILINE) == ["4", "6"]
+    assert "renewal" not in result.stdout
+    record = json.loads(jostle("validate", "resetting", out, "--json").stdout)
+    assert {row["predictor"] for row in record["result"]["comparisons"]} == {"restart"}
+    assert "holds no study" in jostle("validate", "resetting", run).output
 
 
 def test_predict_perturbation_reads_a_study(study):

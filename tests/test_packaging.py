@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP_LEVEL_PACKAGES = ("theory", "sim", "nnval", "figures")
+TOP_LEVEL_PACKAGES = ("theory", "sim", "nnval", "figures", "commands")
 
 SETUP = configparser.ConfigParser(interpolation=None)
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -65,7 +65,7 @@ def test_all_modules_come_from_this_checkout(tmp_path: Path) -> None:
     # The names are generic, and another distribution's `cli.py` or `figures` in the same environment wins over ours.
     code = """
 import importlib.util, json
-names = ("theory", "sim", "nnval", "figures", "cli")
+names = ("theory", "sim", "nnval", "figures", "commands", "cli")
 specs = {name: importlib.util.find_spec(name) for name in names}
 print(json.dumps({name: spec and spec.origin for name, spec in specs.items()}))
 """
@@ -103,7 +103,7 @@ def test_console_script_prints_help(tmp_path: Path) -> None:
     process = run_away_from_checkout([str(script), "--help"], tmp_path)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
-    for verb in ("predict", "validate", "train", "report"):
+    for verb in ("predict", "simulate", "validate", "train", "report"):
         assert re.search(rf"^\s+{verb}\b", process.stdout, re.MULTILINE), f"no command {verb}:\n{process.stdout}"
 
 

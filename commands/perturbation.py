@@ -1,0 +1,356 @@
+"""``jostle predict perturbation`` and ``jostle simulate perturbation``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.curves import curve_options, perturbation_from_curves
+from commands.shared import (
+    comparison_row,
+    emit_json,
+    end_simulation,
+    estimate_json,
+    hint,
+    output_options,
+    print_table,
+    refuse_options,
+    simulation_options,
+    simulation_progress,
+    write_csv,
+)
+from commands.toys import TOY_ONLY, Toy, make_toy, toy_options
+
+if TYPE_CHECKING:
+    from theory.estimate import Estimate
+
+CURVE_ONLY = ("metric", "zero_based", "direction", "horizon", "replicates", "seed", "perturbed_once", "tolerance")
+
+INTERVALS = (1, 2, 3, 5, 10, 20, 50, 100)
+"""Perturbation intervals of a table, unless others are asked for."""
+
+
+@click.command("perturbation")
+@toy_options(with_target=False)
+@curve_options(interval_type=click.IntRange(min=1))
+@click.option("--perturbed-once", type=click.Path(), help="Curves from the perturbation on (epoch 1).")
+@click.option("--branch-epoch", type=click.IntRange(min=1), help="P*, where runs are perturbed once; toys: 100.")
+@click.option(
+    "--tolerance",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True, max=100),
+    help="Of the quasi-steady state, in standard deviations.",
+)
+@output_options
+@click.pass_context
+def predict_perturbation(
+    context: click.Context,
+    curves: str | None,
+    chain: str | None,
+    potential: str | None,
+    branch_epoch: int | None,
+    intervals: tuple[int, ...],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    target: float | None,
+    **settings: Any,
+) -> None:
+    """Training time under a perturbation every P epochs: from curves perturbed once, or of a toy process, exactly.
+
+    Perturbed curves count their epochs from the perturbation, which acted after the evaluation of epoch P*.
+
+    \b
+    jostle predict perturbation --chain trap_with_barrier --perturbation shrink_perturb:shrink=0.4,noise=0.1
+    jostle predict perturbation --potential '(x**2 - 1)**2' --diffusivity 0.15 --epoch 0.2 --time-step 0.02 \\
+        --initial-mean 0 --initial-deviation 0.6 --target 0.9 --limits -2.6 2.6 --perturbation full_reset
+    jostle predict perturbation --curves runs/demo/unperturbed --target 0.9425 \\
+        --perturbed-once runs/demo/perturbed_once/shrink_perturb/P0040 --branch-epoch 40
+    """
+    toy_settings = {key: settings.pop(key) for key in TOY_ONLY}
+    if curves is not None:
+        refuse_options(context, ("chain", "potential", *TOY_ONLY), "--chain or --potential")
+        perturbation_from_curves(
+            curves,
+            target=target,
+            branch_epoch=branch_epoch,
+            intervals=intervals,
+            out=out,
+            as_json=as_json,
+            quiet=quiet,
+            **settings,
+        )
+        return
+    if chain is None and potential is None:
+        raise ValueError("give --curves, for measured training curves, or --chain or --potential, for a toy process")
+    refuse_options(context, CURVE_ONLY, "--curves")
+    toy = make_toy(chain=chain, potential=potential, target=target, **toy_settings)
+    _predict_toy(toy, sorted(set(intervals)) or INTERVALS, branch_epoch or 100, out, as_json)
+
+
+def _predict_toy(toy: Toy, intervals: Sequence[int], branch_epoch: int, out: Path | None, as_json: bool) -> None:
+    from theory.markov_chain import mean_first_passage_time
+
+    unperturbed = mean_first_passage_time(toy.chain)
+    rows = _toy_rows(toy, intervals, branch_epoch)
+    steady = _quasi_stationary(toy)
+    if out is not None:
+        _write_toy(out, toy, unperturbed, branch_epoch, {})
+    if as_json:
+        result = {"unperturbed_mean": unperturbed, "quasi_steady_state": steady, "intervals": rows}
+        parameters = {"process": toy.name, "perturbation": toy.perturbation, "branch_epoch": branch_epoch}
+        emit_json("predict perturbation", parameters, None, result)
+        return
+    click.echo(f"{toy.name}: E[T] = {unperturbed:.6g} epochs without perturbation")
+    if steady is not None:
+        click.echo(
+            f"survivors: hazard {steady['hazard']:.4g} per epoch, relaxation {steady['relaxation_epochs']:.3g} epochs"
+        )
+    click.echo(f"{toy.perturbation} every P epochs; predictions from survivors perturbed at epoch {branch_epoch}:")
+    table = [
+        (
+            row["interval"],
+            f"{row['mean']:.6g}",
+            f"{unperturbed / row['mean']:.3g}",
+            *_with_error(row["rare"], row["mean"]),
+            *_with_error(row["renewal"], row["mean"]),
+            f"{row['full_reset']:.6g}",
+        )
+        for row in rows
+    ]
+    print_table(("P", "E[T_P]", "speed-up", "Eq. (9)", "error", "renewal", "error", "full reset"), table, left=())
+
+
+def _with_error(predicted: float, exact: float) -> tuple[str, str]:
+    if math.isinf(predicted) or math.isinf(exact):
+        return f"{predicted:.6g}", "-"
+    return f"{predicted:.6g}", f"{predicted / exact - 1:+.2%}"
+
+
+def _toy_rows(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> list[dict[str, float]]:
+    """The exact mean, both approximations and that of full resetting, for each interval."""
+    from theory import markov_chain
+    from theory.perturbation import perturbed_mean, renewal_mean
+
+    longest = max(*intervals, branch_epoch)
+    survival = markov_chain.survival(toy.chain, longest)
+    residual_mean = markov_chain.residual_mean(toy.chain, toy.kernel, branch_epoch)
+    residual_survival = markov_chain.residual_survival_once(toy.chain, toy.kernel, branch_epoch, longest)
+    reset = markov_chain.restart_kernel(toy.chain)
+    return [
+        {
+            "interval": interval,
+            "mean": markov_chain.periodic_mean(toy.chain, toy.kernel, interval),
+            "rare": float(perturbed_mean(survival, interval, residual_mean)),
+            "renewal": float(renewal_mean(survival, residual_survival, interval)),
+            "full_reset": markov_chain.periodic_mean(toy.chain, reset, interval),
+        }
+        for interval in intervals
+    ]
+
+
+def _quasi_stationary(toy: Toy) -> dict[str, float] | None:
+    """Hazard and relaxation of the long survivors; None if they have no single quasi-stationary law."""
+    from theory.quasi_stationary import quasi_stationary
+
+    try:
+        law = quasi_stationary(toy.chain)
+    except ValueError:
+        return None
+    return {
+        "survival_rate": law.survival_rate,
+        "hazard": law.hazard,
+        "relaxation_epochs": law.relaxation_epochs,
+    }
+
+
+@click.command("perturbation")
+@toy_options(with_target=True)
+@click.option("--interval", "-P", "intervals", multiple=True, type=click.IntRange(min=1), help="P, repeatable.")
+@click.option("--horizon", type=click.IntRange(min=1), help="Runs are stopped then, and E[min(T, H)] is compared.")
+@simulation_options(runs=20_000)
+@output_options
+def simulate_perturbation(
+    chain: str | None,
+    potential: str | None,
+    intervals: tuple[int, ...],
+    horizon: int | None,
+    runs: int,
+    threads: int | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Simulate a toy process under a perturbation every P epochs, beside the exact chain. Exit code 3 if they disagree.
+
+    \b
+    jostle simulate perturbation --chain trap_with_barrier -P 3 -P 10
+    jostle simulate perturbation --chain double_well --perturbation full_reset -P 10 --runs 100000
+    """
+    from sim.random_streams import stream
+    from theory.estimate import compare, holm
+    from theory.markov_chain import mean_first_passage_time
+
+    toy = make_toy(chain=chain, potential=potential, **settings)
+    comparisons, points = [], {}
+    done = runs
+    with simulation_progress(quiet) as progress:
+        for interval in sorted(set(intervals)) or (2, 5, 10, 20):
+            predicted, grid_error = _exact(toy, interval, horizon)
+            if math.isinf(predicted):
+                raise ValueError(f"P = {interval}: the mean is infinite; give a --horizon at which runs are stopped")
+            passages = _simulate(
+                toy, interval, horizon, runs, stream(seed, "simulate perturbation", interval), threads, progress
+            )
+            done = len(passages)
+            measured = _estimate(passages)
+            comparisons.append(compare(f"P = {interval}", _exactly(predicted), measured, margin=grid_error))
+            points[interval] = measured
+            if done < runs:
+                break
+    comparisons = holm(comparisons)
+    if out is not None:
+        _write_toy(out, toy, mean_first_passage_time(toy.chain), 100, points if horizon is None else {})
+    if as_json:
+        rows = [
+            {
+                "interval": interval,
+                "predicted": c.predicted.value,
+                "grid_error": c.margin * c.predicted.value,
+                "simulated": estimate_json(c.measured),
+                "z": c.z,
+                "p_value": c.p_value,
+                "verdict": c.verdict,
+            }
+            for interval, c in zip(points, comparisons, strict=True)
+        ]
+        parameters = {"process": toy.name, "perturbation": toy.perturbation, "horizon": horizon, "runs": runs}
+        emit_json("simulate perturbation", parameters, seed, {"comparisons": rows, "stopped_early": done < runs})
+    else:
+        quantity = "E[T_P]" if horizon is None else f"E[min(T_P, {horizon})]"
+        click.echo(f"{toy.name}, {toy.perturbation} every P epochs: {quantity}")
+        print_table(("", "exact", "simulated", "z", "verdict"), [comparison_row(c) for c in comparisons], left=(0, 4))
+        click.echo(f"{done} runs each; seed {seed}")
+        if toy.walk is not None:
+            worst = max(c.margin for c in comparisons)
+            hint(
+                f"the grid's error, up to {worst:.2%} of the exact value, is granted; z counts what is beyond it", quiet
+            )
+    end_simulation(comparisons, done < runs)
+
+
+def _exactly(value: float) -> Estimate:
+    from theory.estimate import Estimate
+
+    return Estimate(value, 0.0, 1)
+
+
+def _estimate(times: Any) -> Estimate:
+    from theory.estimate import Estimate
+
+    return Estimate.from_samples(times)
+
+
+def _exact(toy: Toy, interval: int, horizon: int | None) -> tuple[float, float]:
+    """The exact mean, and the relative error that it owes to its grid: what half as many cells would change."""
+    from theory.markov_chain import periodic_mean, periodic_survival
+
+    def mean(of: Toy) -> float:
+        if horizon is None:
+            return periodic_mean(of.chain, of.kernel, interval)
+        return float(periodic_survival(of.chain, of.kernel, interval, horizon)[:-1].sum())
+
+    exact = mean(toy)
+    if toy.grid is None or math.isinf(exact):
+        return exact, 0.0
+    return exact, abs(mean(toy.coarser()) / exact - 1)
+
+
+def _simulate(
+    toy: Toy, interval: int, horizon: int | None, runs: int, rng: Any, threads: int | None, progress: Any
+) -> Any:
+    """Times of the runs, or the horizon of those stopped there, in epochs."""
+    from sim.perturbation import simulate_perturbed
+    from theory.chain_sampling import sample_first_passages
+
+    last = horizon or 10**9
+    if toy.walk is None:
+        return sample_first_passages(
+            toy.chain, runs, rng, horizon=last, perturbation=toy.kernel, interval=interval
+        ).times
+    return simulate_perturbed(
+        toy.walk,
+        runs,
+        rng,
+        horizon=last,
+        perturbation=toy.change,
+        interval=interval,
+        threads=threads,
+        progress=progress,
+    ).times
+
+
+def _write_toy(out: Path, toy: Toy, unperturbed: float, branch_epoch: int, simulated: dict[int, Estimate]) -> None:
+    """``perturbed_mean.csv``, ``speed_up.png`` and, for a coordinate, ``quasi_steady_state.png``."""
+    from figures.style import png_bytes
+    from figures.toy_perturbation import figure_toy_speed_up
+    from nnval.engine.run_directory import make_directory, write_whole
+
+    if math.isinf(unperturbed):
+        raise ValueError(f"{toy.name} may never meet its target without perturbation: there is no speed-up to draw")
+    rows = _toy_rows(toy, sorted({*range(1, 11), *(12, 15, 20, 30, 50, 70, 100), *simulated}), branch_epoch)
+
+    def speed_up(key: str) -> list[float]:
+        return [unperturbed / row[key] for row in rows]
+
+    points = [(interval, _ratio(unperturbed, estimate)) for interval, estimate in simulated.items()]
+    figure = figure_toy_speed_up(
+        f"{toy.name}, {toy.perturbation}",
+        [row["interval"] for row in rows],
+        exact=speed_up("mean"),
+        rare=speed_up("rare"),
+        renewal=speed_up("renewal"),
+        full_reset=speed_up("full_reset"),
+        simulated=points,
+    )
+    make_directory(out)
+    write_csv(out / "perturbed_mean.csv", [tuple(rows[0]), *(tuple(row.values()) for row in rows)])
+    write_whole(out / "speed_up.png", png_bytes(figure))
+    if toy.walk is not None and toy.grid is not None:
+        write_whole(out / "quasi_steady_state.png", _steady_state_png(toy))
+
+
+def _ratio(unperturbed: float, perturbed: Estimate) -> Estimate:
+    from theory.estimate import Estimate
+
+    value = unperturbed / perturbed.value
+    return Estimate(value, value * perturbed.standard_error / perturbed.value, perturbed.n)
+
+
+def _steady_state_png(toy: Toy) -> bytes:
+    from figures.style import png_bytes
+    from figures.toy_perturbation import figure_quasi_stationary
+    from theory.quasi_stationary import quasi_stationary
+
+    assert toy.walk is not None
+    assert toy.grid is not None
+    x = toy.grid.centres
+    cell, survivors = x[1] - x[0], quasi_stationary(toy.chain).distribution
+    figure = figure_quasi_stationary(
+        toy.name,
+        x,
+        potential=toy.walk.potential.value(x),
+        quasi_stationary=survivors / cell,
+        initial=toy.chain.initial / cell,
+        perturbed=survivors @ toy.kernel / cell,
+        target=toy.walk.target,
+        perturbation=toy.perturbation,
+    )
+    return png_bytes(figure)

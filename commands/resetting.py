@@ -1,0 +1,356 @@
+"""``jostle predict resetting`` and ``jostle simulate resetting``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.curves import curve_options, resetting_from_curves
+from commands.laws import LAWS, parse_law
+from commands.shared import (
+    comparison_row,
+    emit_json,
+    end_simulation,
+    estimate_json,
+    hint,
+    output_options,
+    print_table,
+    refuse_options,
+    simulation_options,
+    simulation_progress,
+    write_csv,
+)
+
+if TYPE_CHECKING:
+    from theory.optimal_restart import Optimum
+    from theory.passage_law_base import PassageLaw
+
+CURVE_ONLY = ("target", "metric", "zero_based", "direction", "horizon", "replicates", "seed")
+LAW_ONLY = ("rates", "overhead", "latex")
+
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Of the optimum, for the rows of a table."""
+
+
+def _law_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--overhead", default=0.0, show_default=True, help="Time lost by each restart."),
+        click.option(
+            "--rate", "-r", "rates", multiple=True, type=float, help="Poisson restart at this rate; repeatable."
+        ),
+        click.option("--law", help=f"NAME:parameter=value,... of a single attempt: {LAWS}."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("resetting")
+@_law_options
+@click.option("--latex", is_flag=True, help="With --law: print the derivation of its formulas, in LaTeX.")
+@curve_options(interval_type=float)
+@output_options
+@click.pass_context
+def predict_resetting(
+    context: click.Context,
+    law: str | None,
+    rates: tuple[float, ...],
+    overhead: float,
+    latex: bool,
+    curves: str | None,
+    intervals: tuple[float, ...],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **curve_settings: Any,
+) -> None:
+    """Time to the target if the process began anew at a rate or every P: of a law, or from curves of unperturbed runs.
+
+    \b
+    jostle predict resetting --law brownian:distance=1,diffusivity=1
+    jostle predict resetting --law drift_diffusion:distance=1,drift=0.5,diffusivity=1 --rate 1 -P 0.5 --overhead 0.1
+    jostle predict resetting --law brownian:distance=1,diffusivity=1 --latex
+    jostle predict resetting --curves runs/plain --target 0.94
+    """
+    if (law is None) == (curves is None):
+        raise ValueError("give either --law, for closed forms, or --curves, for measured training curves")
+    if curves is not None:
+        refuse_options(context, LAW_ONLY, "--law")
+        resetting_from_curves(curves, intervals=intervals, out=out, as_json=as_json, quiet=quiet, **curve_settings)
+        return
+    refuse_options(context, CURVE_ONLY, "--curves")
+    assert law is not None
+    if latex:
+        _print_latex(law)
+        return
+    _predict_law(law, parse_law(law), rates, intervals, overhead, out, as_json)
+
+
+def _print_latex(law: str) -> None:
+    from theory.symbolic import derivation_names, derive
+
+    known = derivation_names()
+    law_name = law.partition(":")[0].strip().replace("-", "_")
+    names = [name for name in known if name.split()[-1] == law_name]
+    if not names:
+        laws = sorted({name.split()[-1] for name in known if " " in name})
+        raise ValueError(f"no derivation for the law {law_name!r}; there are some for {', '.join(laws)}")
+    for name in names:
+        click.echo(f"% {name}")
+        click.echo(derive(name).latex())
+
+
+def _optimum(find: Callable[..., Optimum], law: PassageLaw, overhead: float) -> Optimum | None:
+    """The optimum; None for a law whose mean is infinite at all rates or intervals."""
+    from theory.optimal_restart import NoFiniteMean
+
+    try:
+        return find(law, overhead)
+    except NoFiniteMean:
+        return None
+
+
+def _optimum_in_words(what: str, optimum: Optimum | None) -> str:
+    if optimum is None:
+        return f"best {what}: none was found; every mean is infinite"
+    if optimum.boundary is None:
+        return f"best {what}: {optimum.value:.6g}, E[T] = {optimum.mean:.6g}"
+    if optimum.boundary == "neutral":
+        return f"best {what}: all are equal, E[T] = {optimum.mean:.6g} (no memory)"
+    never = optimum.value == (0 if what == "rate" else math.inf)
+    words = "never restart" if never else "the more often the better"
+    return f"best {what}: {words}, E[T] -> {optimum.mean:.6g} (at the boundary {what} {optimum.value:g})"
+
+
+def _interior(optimum: Optimum | None) -> list[float]:
+    """The value of an optimum that is not at an edge."""
+    return [optimum.value] if optimum is not None and 0 < optimum.value < math.inf else []
+
+
+def _values(asked: Sequence[float], optimum: Optimum | None, scale: float) -> list[float]:
+    """What is asked for, or a few values around the optimum."""
+    return sorted(set(asked)) or [(_interior(optimum) or [scale])[0] * factor for factor in FACTORS]
+
+
+def _timers(rates: Sequence[float], intervals: Sequence[float]) -> list[tuple[str, float, PassageLaw]]:
+    from theory.passage_laws import Deterministic
+    from theory.waiting_times import Exponential
+
+    poisson = [("Poisson, rate", rate, Exponential(rate)) for rate in rates]
+    return [*poisson, *(("sharp, every", interval, Deterministic(interval)) for interval in intervals)]
+
+
+def _predict_law(
+    text: str,
+    law: PassageLaw,
+    rates: Sequence[float],
+    intervals: Sequence[float],
+    overhead: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from theory.optimal_restart import optimal_interval, optimal_rate
+    from theory.resetting import Restarted
+    from theory.restart_criterion import restart_helps
+
+    criterion = restart_helps(law, overhead)
+    best_rate, best_interval = _optimum(optimal_rate, law, overhead), _optimum(optimal_interval, law, overhead)
+    asked = bool(rates or intervals)
+    rows = []
+    shown_rates = _values(rates, best_rate, 1 / law.time_scale) if rates or not asked else []
+    shown_intervals = _values(intervals, best_interval, law.time_scale) if intervals or not asked else []
+    for kind, value, timer in _timers(shown_rates, shown_intervals):
+        restarted = Restarted(law, timer, overhead=overhead)
+        mean = restarted.mean
+        variance = restarted.variance if math.isfinite(mean) else math.inf
+        rows.append((kind, value, mean, math.sqrt(variance)))
+    if out is not None:
+        _write_law(out, text, law, overhead, best_rate, best_interval, [])
+    if as_json:
+        keys = ("restart", "parameter", "mean", "standard_deviation")
+        result = {
+            "mean": law.mean,
+            "variance": law.variance,
+            "cv_squared": criterion.cv_squared,
+            "cv_threshold": criterion.threshold,
+            "rare_restarts_help": criterion.helps,
+            "optimal_rate": _optimum_json(best_rate),
+            "optimal_interval": _optimum_json(best_interval),
+            "restarted": [dict(zip(keys, row, strict=True)) for row in rows],
+        }
+        parameters = {"law": text, "rates": list(rates), "intervals": list(intervals), "overhead": overhead}
+        emit_json("predict resetting", parameters, None, result)
+        return
+    click.echo(f"{law}: E[T] = {law.mean:.6g}, CV^2 = {criterion.cv_squared:.6g}")
+    verdict = "rare restarts shorten the mean" if criterion.helps else "rare restarts do not shorten the mean"
+    click.echo(f"{verdict}: CV^2 {'>' if criterion.helps else '<='} {criterion.threshold:.6g}")
+    click.echo(_optimum_in_words("rate", best_rate))
+    click.echo(_optimum_in_words("interval", best_interval))
+    click.echo()
+    table = [(kind, f"{v:.5g}", f"{m:.6g}", f"{sd:.6g}", _ratio(law.mean, m)) for kind, v, m, sd in rows]
+    print_table(("restart", "", "E[T]", "sd", "speed-up"), table)
+
+
+def _ratio(mean: float, restarted: float) -> str:
+    if math.isinf(restarted):
+        return "-" if math.isinf(mean) else "0"
+    return "inf" if math.isinf(mean) else f"{mean / restarted:.3f}"
+
+
+def _optimum_json(optimum: Optimum | None) -> dict[str, Any] | None:
+    return None if optimum is None else {"value": optimum.value, "mean": optimum.mean, "boundary": optimum.boundary}
+
+
+def _write_law(
+    out: Path,
+    text: str,
+    law: PassageLaw,
+    overhead: float,
+    best_rate: Optimum | None,
+    best_interval: Optimum | None,
+    simulated: Sequence[tuple[str, float, Any]],
+) -> None:
+    """``restart_mean.csv`` with the means over four decades, and ``restart_mean.png``."""
+    import numpy as np
+
+    from figures.resetting import RestartMeans, figure_restart_mean
+    from figures.style import png_bytes
+    from nnval.engine.run_directory import make_directory, write_whole
+    from theory.resetting import Restarted
+
+    panels, lines = [], [("restart", "parameter", "mean")]
+    optima = (("Poisson, rate", best_rate, 1 / law.time_scale), ("sharp, every", best_interval, law.time_scale))
+    for kind, optimum, scale in optima:
+        values = ((_interior(optimum) or [scale])[0] * np.logspace(-2, 2, 161)).tolist()
+        timers = _timers(values, ()) if kind.startswith("Poisson") else _timers((), values)
+        means = np.array([Restarted(law, timer, overhead=overhead).mean for _, _, timer in timers])
+        lines += [(kind, value, mean) for value, mean in zip(values, means, strict=True)]
+        points = [(value, estimate) for name, value, estimate in simulated if name == kind]
+        panels.append(RestartMeans(np.array(values), means, optimum, points))
+    figure = figure_restart_mean(text, rate=panels[0], interval=panels[1], undisturbed=law.mean)
+    make_directory(out)
+    write_csv(out / "restart_mean.csv", lines)
+    write_whole(out / "restart_mean.png", png_bytes(figure))
+
+
+@click.command("resetting")
+@_law_options
+@click.option("--interval", "-P", "intervals", multiple=True, type=float, help="Sharp restart every P; repeatable.")
+@click.option("--horizon", type=float, default=math.inf, help="Runs are stopped then, and E[min(T, H)] is compared.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "bridge"]),
+    default="auto",
+    show_default=True,
+    help="Draw times from their law, or step through time.",
+)
+@click.option("--time-step", type=float, help="Of the bridge method; default: an error below 0.1 %.")
+@simulation_options(runs=200_000)
+@output_options
+def simulate_resetting(
+    law: str | None,
+    rates: tuple[float, ...],
+    intervals: tuple[float, ...],
+    overhead: float,
+    horizon: float,
+    method: str,
+    time_step: float | None,
+    runs: int,
+    threads: int | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Simulate a restarted process and hold it against the theory. Exit code 3 if they disagree.
+
+    \b
+    jostle simulate resetting --law brownian:distance=1,diffusivity=1 --rate 1 -P 0.5
+    jostle simulate resetting --law ornstein_uhlenbeck:start=0,target=1,stiffness=1,diffusivity=1 --rate 1 --runs
+    1000000
+    """
+    if law is None:
+        raise ValueError(
+            "--law is missing: name the law of a single attempt, such as brownian:distance=1,diffusivity=1"
+        )
+    from sim.random_streams import stream
+    from sim.resetting import simulate_restarted
+    from theory.estimate import Estimate, compare, holm
+    from theory.optimal_restart import optimal_interval, optimal_rate
+    from theory.resetting import Restarted
+
+    single = parse_law(law)
+    asked: list[tuple[str, float, PassageLaw | None]] = [*_timers(rates, intervals)]
+    # The search for the optima may take seconds.
+    wanted = not asked or out is not None
+    best_rate = _optimum(optimal_rate, single, overhead) if wanted else None
+    best_interval = _optimum(optimal_interval, single, overhead) if wanted else None
+    if not asked:
+        asked = [*_timers(_interior(best_rate), _interior(best_interval))]
+        if math.isfinite(single.mean) or math.isfinite(horizon):
+            asked.insert(0, ("none", 0.0, None))
+    comparisons, results = [], []
+    with simulation_progress(quiet) as progress:
+        for number, (kind, value, timer) in enumerate(asked):
+            process = single if timer is None else Restarted(single, timer, overhead=overhead)
+            passages = simulate_restarted(
+                single,
+                timer,
+                runs,
+                stream(seed, "simulate resetting", number),
+                overhead=overhead,
+                horizon=horizon,
+                method=method,
+                time_step=time_step,
+                threads=threads,
+                progress=progress,
+            )
+            predicted = process.mean if math.isinf(horizon) else process.restricted_mean(horizon)
+            measured = passages.restricted_mean(horizon if math.isfinite(horizon) else None)
+            what = f"{kind} {value:.5g}" if timer is not None else "none"
+            margin = 0.001 if passages.method == "bridge" else 0.0
+            comparisons.append(compare(what, Estimate(predicted, 0.0, 1), measured, margin=margin))
+            results.append((kind, value, passages))
+            if passages.n < runs:
+                break
+    comparisons = holm(comparisons)
+    stopped = any(passages.n < runs for _, _, passages in results)
+    if out is not None:
+        points = [(kind, value, c.measured) for (kind, value, _), c in zip(results, comparisons, strict=True)]
+        _write_law(out, law, single, overhead, best_rate, best_interval, points if math.isinf(horizon) else [])
+    if as_json:
+        rows = [
+            {
+                "restart": kind,
+                "parameter": value,
+                "method": passages.method,
+                "time_step": passages.time_step,
+                "predicted": c.predicted.value,
+                "simulated": estimate_json(c.measured),
+                "restarts_per_run": float(passages.restarts.mean()),
+                "z": c.z,
+                "p_value": c.p_value,
+                "verdict": c.verdict,
+            }
+            for (kind, value, passages), c in zip(results, comparisons, strict=True)
+        ]
+        parameters = {"law": law, "overhead": overhead, "horizon": horizon, "runs": runs, "method": method}
+        emit_json("simulate resetting", parameters, seed, {"comparisons": rows, "stopped_early": stopped})
+    else:
+        quantity = "E[T]" if math.isinf(horizon) else f"E[min(T, {horizon:g})]"
+        click.echo(f"{single}: {quantity}")
+        rows = [
+            (
+                *comparison_row(c),
+                passages.method + ("" if passages.time_step is None else f", dt {passages.time_step:.3g}"),
+            )
+            for (_, _, passages), c in zip(results, comparisons, strict=True)
+        ]
+        print_table(("restart", "theory", "simulated", "z", "verdict", "method"), rows, left=(0, 4, 5))
+        click.echo(f"{results[0][2].n} runs each; seed {seed}")
+        if any(c.margin for c in comparisons):
+            hint("time steps are granted an error of 0.1 %; z counts standard errors beyond it", quiet)
+    end_simulation(comparisons, stopped)

@@ -1,0 +1,237 @@
+"""``jostle validate perturbation``, ``jostle validate resetting`` and ``jostle report``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.shared import (
+    DISAGREES,
+    emit_json,
+    estimate_json,
+    hint,
+    output_options,
+    parse_perturbation,
+    print_table,
+    progress_bar,
+)
+from commands.study_report import write_report
+
+if TYPE_CHECKING:
+    from nnval.study import Study, StudyConfig
+
+
+def _preset_text(name: str) -> str:
+    """A preset that comes with jostle, or a user's TOML file."""
+    presets = resources.files("nnval") / "presets"
+    file = Path(name) if name.endswith(".toml") else presets / f"{name}.toml"
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = sorted(p.name.removesuffix(".toml") for p in presets.iterdir() if p.name.endswith(".toml"))
+        raise ValueError(f"preset {name!r} does not exist; choose {', '.join(known)} or the path of a .toml") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not text: {error}") from None
+
+
+def _study_config(
+    preset: str, overrides: dict[str, Any], training: dict[str, Any], perturbations: Sequence[str]
+) -> StudyConfig:
+    import tomllib
+
+    from nnval.study import StudyConfig
+
+    try:
+        values = tomllib.loads(_preset_text(preset))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{preset} is not TOML: {error}") from None
+    values |= {key: value for key, value in overrides.items() if value is not None and value != ()}
+    own = values.get("training", {})
+    if not isinstance(own, dict):
+        raise ValueError("the preset's [training] must be a table")
+    values["training"] = own | {key: value for key, value in training.items() if value is not None}
+    if perturbations:
+        parsed = [parse_perturbation(text) for text in perturbations]
+        names = [p["name"] for p in parsed]
+        labels = [n if names.count(n) == 1 else f"{n}_{names[:k].count(n) + 1}" for k, n in enumerate(names)]
+        values["perturbations"] = dict(zip(labels, parsed, strict=True))
+    return StudyConfig.from_dict(values)
+
+
+@click.command("perturbation")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory of the study; resumed if it exists.")
+@click.option("--preset", default="digits-demo", show_default=True, help="Name, or path of a TOML file.")
+@click.option("--show-preset", is_flag=True, help="Print the preset, to copy and change, and stop.")
+@click.option("--members", type=int, help="Unperturbed networks.")
+@click.option("--periodic-members", type=int, help="Networks at each interval.")
+@click.option("--epochs", type=int, help="Horizon.")
+@click.option("--lr", "learning_rate", type=float, help="Learning rate.")
+@click.option("--target", type=float, help="Validation accuracy at which training is over.")
+@click.option("--perturbation", "perturbations", multiple=True, help="NAME or NAME:option=value,...; repeatable.")
+@click.option("--interval", "-P", "intervals", multiple=True, type=int, help="Measured interval; repeatable.")
+@click.option("--branch-epoch", "branch_epochs", multiple=True, type=int, help="Epoch of one perturbation; repeatable.")
+@click.option("--follow", type=int, help="Epochs for which perturbed survivors are followed.")
+@click.option("--seed", type=click.IntRange(min=0), help="Default: the preset's.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes; default: one per core, at most 4.")
+@output_options
+def validate_perturbation(
+    out: Path | None,
+    preset: str,
+    show_preset: bool,
+    members: int | None,
+    epochs: int | None,
+    learning_rate: float | None,
+    seed: int | None,
+    perturbations: tuple[str, ...],
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+    **overrides: Any,
+) -> None:
+    """Train, perturb survivors once, predict every interval, and check against training with the perturbation.
+
+    \b
+    jostle validate perturbation --preset digits-demo --out runs/demo
+    jostle validate perturbation --perturbation full_reset -P 15 -P 30 --members 128 --out runs/reset
+    jostle validate perturbation --show-preset > my.toml
+    """
+    if show_preset:
+        click.echo(_preset_text(preset), nl=False)
+        return
+    if out is None:
+        raise ValueError("--out is missing: name the directory of the study, such as --out runs/demo")
+    training = {"members": members, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
+    config = _study_config(preset, overrides, training, perturbations)
+    from nnval.perturbation import run_study, untrained
+    from nnval.study_tables import is_saved, save
+
+    finished = is_saved(out) and (out / "report.html").exists() and not untrained(config, out)
+    begin = time.monotonic()
+    with progress_bar(quiet) as progress:
+        study = run_study(config, out, progress=progress, workers=workers or _default_workers())
+    if finished:
+        hint(f"{out} was finished already; nothing was trained", quiet)
+    else:
+        save(study)
+        write_report(study)
+    print_study(study, as_json)
+    hint(f"report: {out / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    if not study.agrees:
+        sys.exit(DISAGREES)
+
+
+def _default_workers() -> int:
+    import os
+
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@output_options
+def report(run: Path, as_json: bool, quiet: bool) -> None:
+    """Write the figures and the report of a finished study anew, and print its table.
+
+    \b
+    jostle report runs/demo
+    """
+    from nnval.study_tables import save
+
+    study = _finished_study(run)
+    save(study)
+    write_report(study)
+    print_study(study, as_json)
+    hint(f"report: {run / 'report.html'}", quiet)
+
+
+@click.command("resetting")
+@click.argument("run", type=click.Path(path_type=Path))
+@output_options
+def validate_resetting(run: Path, as_json: bool, quiet: bool) -> None:
+    """Full resets of a finished 'validate perturbation' beside Eq. (5), which needs the unperturbed runs only.
+
+    
+    jostle validate perturbation --preset digits-demo --out runs/demo
+    jostle validate resetting runs/demo
+    """
+    from nnval.study_tables import comparison_table, comparisons_json
+
+    study = _finished_study(run)
+    restarts = [predictor == "restart" for _, predictor, _, _ in study.rows]
+    if not any(restarts):
+        raise ValueError(f"{run} measured no full resets: run jostle validate perturbation --perturbation full_reset")
+    rows = [row for row, wanted in zip(comparisons_json(study), restarts, strict=True) if wanted]
+    agrees = all(c.verdict != "disagrees" for c, wanted in zip(study.comparisons, restarts, strict=True) if wanted)
+    if as_json:
+        result = {"directory": str(study.directory), "target": study.target, "comparisons": rows, "agrees": agrees}
+        emit_json("validate resetting", {"run": str(run)}, study.config.training.seed, result)
+    else:
+        table, _ = comparison_table(study)
+        click.echo(
+            f"E[min(T_P, {study.config.training.epochs})], epochs to the target with a full reset every P epochs:"
+        )
+        print_table(
+            table.header[1:], [row[1:] for row, wanted in zip(table.rows, restarts, strict=True) if wanted], left=(1, 5)
+        )
+        hint("verdicts hold at 1 % for all rows of the study together", quiet)
+    if not agrees:
+        sys.exit(DISAGREES)
+
+
+def _finished_study(run: Path) -> Study:
+    from nnval.engine.run_directory import read_description
+    from nnval.perturbation import run_study, untrained
+    from nnval.study import StudyConfig
+
+    plain = read_description(run)["config"]
+    if "perturbations" not in plain:
+        raise ValueError(f"{run} holds no study of 'jostle validate perturbation'")
+    config = StudyConfig.from_dict(plain)
+    if missing := untrained(config, run):
+        raise ValueError(f"{run} is not finished ({missing[0]} is missing): run jostle validate perturbation again")
+    return run_study(config, run)
+
+
+def print_study(study: Study, as_json: bool) -> None:
+    """Print the tables and conclusions of a study.
+
+    Args:
+        study: finished.
+        as_json: as one JSON object instead.
+    """
+    from nnval.study_tables import comparison_table, comparisons_json, conclusions, facts, measurement_table
+
+    if as_json:
+        result = {
+            "directory": str(study.directory),
+            "target": study.target,
+            "relaxation_epoch": study.relaxation_epoch,
+            "unperturbed": estimate_json(study.survival.restricted_mean(study.config.training.epochs)),
+            "comparisons": comparisons_json(study),
+            "agrees": study.agrees,
+        }
+        emit_json("validate perturbation", study.config.to_dict(), study.config.training.seed, result)
+        return
+    lines = facts(study)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        click.echo(f"{name.ljust(width)}  {text}")
+    table, notes = comparison_table(study)
+    horizon = study.config.training.epochs
+    click.echo(f"\nE[min(T_P, {horizon})], epochs to the target with a perturbation every P epochs:")
+    print_table(table.header, table.rows, left=(0, 2, 6))
+    for note in notes:
+        click.echo(note)
+    measured = measurement_table(study)
+    click.echo("\nMeasured (unperturbed networks are tested at the horizon, others where they reached the target):")
+    print_table(measured.header, measured.rows)
+    click.echo()
+    for line in conclusions(study):
+        click.echo(line)
+    click.echo(f"seed {study.config.training.seed}")
