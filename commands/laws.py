@@ -85,10 +85,10 @@ def _number(name: str, text: str, *, whole: bool) -> Any:
     try:
         if whole:
             return int(text)
-        numbers = tuple(float(part) for part in text.split("/"))
+        numbers = [float(part) for part in text.split("/")]
     except ValueError:
         raise ValueError(f"{name}={text} must be a {'whole ' if whole else ''}number") from None
-    return numbers if len(numbers) > 1 else numbers[0]
+    return tuple(numbers) if len(numbers) > 1 else numbers[0]
 
 
 def _empirical(file: str) -> PassageLaw:

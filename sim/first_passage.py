@@ -238,6 +238,8 @@ def simulate_diffusion(
 ) -> Passages:
     """First passages by time steps, with Brownian bridges at the targets.
 
+    A process that may never arrive needs a horizon or restarts: without them it is simulated for ever.
+
     Args:
         diffusion: the process and its targets.
         runs: number of runs.

@@ -375,3 +375,11 @@ def test_refusals() -> None:
     steps = SurvivalLaw(lambda time: np.where(time < 1.0, 1.0, 0.0))
     with pytest.raises(ValueError, match=r"timer=.*did not converge|its density and survival disagree"):
         _ = Restarted(HYPER, steps).mean
+
+
+def test_numpy_numbers_as_parameters_do_not_warn() -> None:
+    # The second moment overflows, the mean does not.
+    law = Brownian(distance=float(np.float64(1)), diffusivity=1.0)
+    same = Brownian(distance=np.float64(1), diffusivity=np.float64(1))
+    timer = Exponential(630.0**2)
+    assert Restarted(same, timer).mean == Restarted(law, timer).mean == pytest.approx(1.0159e268, rel=1e-4)

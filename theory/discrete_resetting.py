@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from theory.absorbing import distributions
+from theory.absorbing import Floats, distributions
 from theory.restart_criterion import CvCriterion, geometric_restart_criterion
 from theory.survival import restricted_mean
-
-Floats = npt.NDArray[np.float64]
 
 UNKNOWN_TAIL = 1e-12
 """Share of a mean that may lie beyond the last known survival before it is refused."""

@@ -46,6 +46,11 @@ class Attempt:
     failure_slope: float
     success: float
 
+    def __post_init__(self) -> None:
+        # A numpy scalar, which a law's parameter may be, warns where a float quietly becomes inf.
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, float(value))
+
 
 def attempt(law: PassageLaw, timer: PassageLaw, rate: float = 0.0) -> Attempt:
     """The three transforms of a law under a timer.

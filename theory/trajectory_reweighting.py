@@ -7,8 +7,7 @@ W_t = prod_{s=1..t} (1 - p(X_s, s)) is the probability that a given trajectory g
 
 over unperturbed trajectories. A constant p gives the geometric restart of theory.discrete_resetting.
 
-Reference: [church2024] abstract: state- and time-dependent rates from trajectories without resetting; derived for
-jostle in discrete time
+Derived for jostle in discrete time; arXiv 2409.14419 reweights so in continuous time.
 """
 
 import math
