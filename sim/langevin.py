@@ -183,13 +183,21 @@ def _moment_within_step(gap, increment, ticket):
 
 @njit(**KERNEL)
 def _add_moments(times, gaps, increments, tickets, time_step):
-    """Complete the times of runs that met a target (gap > 0) by the moment within their last step."""
+    """Complete the times of runs that met a target (gap > 0) by the moment within their last step.
+
+    In whole blocks of lanes, to which all arrays but the times are padded: what remains of a vector loop is computed by
+    instructions that round otherwise, and the last bit of a run would depend on its place in the chunk.
+    """
     wide_vectors()
-    for run in range(len(times)):
-        met = gaps[run] > 0.0
-        gap = gaps[run] if met else 1.0
-        moment = _moment_within_step(gap, increments[run], tickets[run])
-        times[run] += time_step * moment if met else 0.0
+    moments = np.zeros(LANES)
+    for first in range(0, len(times), LANES):
+        for i in range(LANES):
+            met = gaps[first + i] > 0.0
+            gap = gaps[first + i] if met else 1.0
+            moment = _moment_within_step(gap, increments[first + i], tickets[first + i])
+            moments[i] = time_step * moment if met else 0.0
+        for i in range(min(LANES, len(times) - first)):
+            times[first + i] += moments[i]
 
 
 @njit(**KERNEL, inline="always")
@@ -247,7 +255,8 @@ def first_passages(
     n = len(times)
     work = np.zeros(WORK)
     normals, nodes = work[NORMALS : NORMALS + 2 * LANES], np.zeros(LANES, np.int64)
-    gaps, increments, events = np.zeros(n), np.zeros(n), np.zeros(n, np.uint64)
+    padded = n + LANES - 1
+    gaps, increments, events = np.zeros(padded), np.zeros(padded), np.zeros(padded, np.uint64)
     state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     # A lane without a run is due at once, to be given the next one.
     number, begun, due = np.full(LANES, -1), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)

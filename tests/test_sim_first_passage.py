@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 
 from sim import first_passage
 from sim.ensemble import run_in_chunks
 from sim.first_passage import TABLE_NODES, Diffusion, Passages, simulate_diffusion
-from sim.langevin import NEVER, POISSON, SHARP, first_passages
+from sim.lanes import KERNEL, LANES
+from sim.langevin import NEVER, POISSON, SHARP, _meets_upper, first_passages
 from sim.random_streams import kernel_key, stream
 from theory import escape
 from theory.absorbing import Floats
@@ -19,6 +22,9 @@ from theory.estimate import agreement
 from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic
 from theory.potentials import Potential, harmonic, linear, logarithmic, quartic
+
+# Not cached: numba would not see that what is inlined has changed.
+UNCACHED: dict[str, Any] = {**KERNEL, "cache": False}
 
 DRIFTED = DriftDiffusion(distance=1.0, drift=1.0, diffusivity=0.5)
 ORNSTEIN_UHLENBECK = OrnsteinUhlenbeck(start=0.0, target=1.0, stiffness=1.0, diffusivity=1.0)
@@ -68,11 +74,11 @@ def test_neither_threads_nor_chunks_nor_the_number_of_runs_matter(
     process: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate = PROCESSES[process]
-    whole = simulate(stream(seed, process), 2500)
+    whole = simulate(stream(seed, process), 2503)
     for threads in (1, 2):
-        for chunk in (64, 1000, 8192):
+        for chunk in (13, 64, 1000, 8192):
             monkeypatch.setattr(first_passage, "run_in_chunks", partial(run_in_chunks, chunk=chunk))
-            for runs in (2500, 700):
+            for runs in (2503, 701):
                 part = simulate(stream(seed, process), runs, threads)
                 for name in ("times", "arrived", "at_upper", "restarts"):
                     assert getattr(part, name).tolist() == getattr(whole, name)[:runs].tolist(), (name, chunk, threads)
@@ -92,7 +98,7 @@ def test_a_trajectory_can_be_replayed_alone(seed: int) -> None:
         return times.tolist(), status.tolist(), restarts.tolist()
 
     whole = run(0, 300)
-    for j in (0, 1, 63, 64, 200, 299):
+    for j in (0, 1, 63, 64, 200, *range(290, 300)):
         assert run(j, 1) == tuple([column[j]] for column in whole)
 
 
@@ -176,6 +182,30 @@ def test_decision(seed: int) -> None:
     assert agreement(passages.times[~passages.at_upper], math.tanh(1), detects=0.04)
     assert not agreement(passages.times, math.tanh(1) * 1.02, detects=0.02)  # the naive walk at dt = 0.001: + 3 %
     assert not agreement(passages.at_upper, 1 / (1 + math.exp(-1)), detects=0.02)  # e^{-vL / 2D}
+
+
+@njit(**UNCACHED)
+def chosen(upper_met, x, y, lower, upper, sharpness, tickets):
+    for i in range(len(upper_met)):
+        upper_met[i] = _meets_upper(x, y, lower, upper, sharpness, tickets, i % LANES)
+
+
+def test_a_step_that_meets_one_of_two_targets(seed: int) -> None:
+    # Long steps only end up here often: e^{-h h' / (D dt)} for either target.
+    tickets = stream(seed, "tickets").integers(2**64, size=LANES, dtype=np.uint64)
+    for x, y in ((0.4, 0.45), (0.7, 0.6), (0.5, 0.5)):
+        upper_met = np.zeros(40_000, np.bool_)
+        chosen(upper_met, x, y, 0.0, 1.0, 5.0, tickets)
+        above, below = math.exp(-5 * (1 - x) * (1 - y)), math.exp(-5 * x * y)
+        assert agreement(upper_met, above / (above + below), detects=0.1)
+        if x != y:
+            halved = math.sqrt(above) / (math.sqrt(above) + math.sqrt(below))
+            assert not agreement(upper_met, halved, detects=0.1)
+    for x, y, expected in ((0.5, 1.1, True), (0.5, -0.1, False), (0.5, 1.0, True), (0.5, 0.0, False)):
+        chosen(upper_met[:1], x, y, 0.0, 1.0, 5.0, tickets)
+        assert upper_met[0] == expected
+    chosen(upper_met[:1], 0.5, 0.5, -math.inf, 1.0, 5.0, tickets)
+    assert upper_met[0]
 
 
 # ---- Forces ----------------------------------------------------------------------------------------------------------

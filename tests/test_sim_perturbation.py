@@ -230,11 +230,11 @@ def test_neither_threads_nor_chunks_nor_the_number_of_runs_matter(
         )
         return [result.times.tolist(), result.observed.tolist()]
 
-    whole = passages(3000)
+    whole = passages(3003)
     for threads in (1, 2):
-        for chunk in (64, 1000, 8192):
+        for chunk in (13, 64, 1000, 8192):
             monkeypatch.setattr(simulator, "run_in_chunks", partial(run_in_chunks, chunk=chunk))
-            for runs in (3000, 1, 700):
+            for runs in (3003, 1, 701):
                 assert passages(runs, threads) == [column[:runs] for column in whole]
 
 

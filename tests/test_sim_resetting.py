@@ -10,6 +10,8 @@ import pytest
 from sim import resetting
 from sim.ensemble import run_in_chunks
 from sim.exact_passages import restarted_passages
+from sim.first_passage import Diffusion, simulate_diffusion
+from sim.langevin import POISSON, SHARP
 from sim.random_streams import stream
 from sim.resetting import MOST_ATTEMPTS, simulate_restarted
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval, OrnsteinUhlenbeck
@@ -50,6 +52,18 @@ def test_anchors(law: PassageLaw, timer: PassageLaw, overhead: float, mean: floa
     # Forgotten: the restarts before the last (E[T] of those that need none); the overhead.
     assert not agreement(passages.times, law.restricted_mean(timer.mean))
     assert overhead == 0 or not agreement(passages.times, Restarted(law, timer).mean, detects=0.04)
+
+
+def test_restart_at_another_place(seed: int) -> None:
+    # From 1 with the target at 0, restarted at 2.
+    process = Diffusion(np.zeros(1), 1.0, -1.0, 0.0)
+    passages = simulate_diffusion(process, 400_000, stream(seed, "again"), clock=(POISSON, 1.0), again=-2.0)
+    assert agreement(passages.times, 4.67077427047160499, detects=0.04)
+    assert not agreement(passages.times, math.expm1(1), detects=0.1)  # restarted where it began
+    assert not agreement(passages.times, Restarted(Brownian(2.0, 1.0), Exponential(1.0)).mean, detects=0.04)
+    sharp = simulate_diffusion(process, 400_000, stream(seed, "again"), clock=(SHARP, 1.0), again=-2.0, overhead=0.5)
+    law = Restarted(FREE, Deterministic(1.0), 0.5, after=Brownian(2.0, 1.0))
+    assert agreement(sharp.times, law.mean, detects=0.04)
 
 
 @pytest.mark.parametrize("method", ["exact", "bridge"])
@@ -151,7 +165,7 @@ def test_horizon(timer: PassageLaw | None, method: str, seed: int) -> None:
         AWAY, timer, RUNS, stream(seed, "horizon"), overhead=overhead, horizon=2.5, method=method
     )
     assert (passages.times[~passages.arrived] == 2.5).all()
-    assert passages.times.max() <= 2.5 * (1 + 1e-15)
+    assert passages.times.max() <= 2.5 * (1 + 1e-14)
     law = AWAY if timer is None else Restarted(AWAY, timer, overhead)
     arrived = float(law.arrived(2.5))
     assert agreement(passages.arrived, arrived, detects=0.05)
@@ -186,11 +200,11 @@ def test_neither_threads_nor_chunks_nor_the_number_of_runs_matter(
         passages = simulate_restarted(law, timer, runs, stream(seed, "chunks"), overhead=0.1, threads=threads)
         return [passages.times.tolist(), passages.restarts.tolist()]
 
-    whole = simulate(3000)
+    whole = simulate(3003)
     for threads in (1, 2):
-        for chunk in (64, 1000, 8192):
+        for chunk in (13, 64, 1000, 8192):
             monkeypatch.setattr(resetting, "run_in_chunks", partial(run_in_chunks, chunk=chunk))
-            for runs in (3000, 1, 700):
+            for runs in (3003, 1, 701):
                 assert simulate(runs, threads) == [column[:runs] for column in whole]
 
 

@@ -78,7 +78,8 @@ class Derivation:
 
 def _mean_symbol(subscript: str) -> "sympy.Symbol":
     sp = algebra()
-    return sp.Symbol(rf"\langle T_{subscript}\rangle")
+    # In braces, or sympy would read what follows the underscore as a subscript.
+    return sp.Symbol(rf"{{\langle T_{subscript} \rangle}}")
 
 
 # ---- Poisson restart -------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def _poisson_moment(law: str, order: int, name: str) -> Derivation:
     parameters, steps, transform = transform_of(law)
     general = _general_moment(order)
     result = _of_law(general, transform)
-    moment = _mean_symbol("r") if order == 1 else sp.Symbol(r"\langle T_r^2\rangle")
+    moment = _mean_symbol("r") if order == 1 else sp.Symbol(r"{\langle T_r^2 \rangle}")
     derivative = "Minus the derivative at s = 0" if order == 1 else "The second derivative at s = 0"
     steps = (*steps, *_renewal()[0], (derivative, sp.Eq(moment, general)), ("With this law", sp.Eq(moment, result)))
     return Derivation(f"{name} {law}", (*parameters, *positive_symbols("r")), steps, result)
@@ -283,8 +284,9 @@ def sharp_mean(law: str) -> Derivation:
     if law == "brownian":
         parameters = (distance, d)
         images = sp.exp(-((x - distance) ** 2) / (4 * d * t)) - sp.exp(-((x + distance) ** 2) / (4 * d * t))
-        psi = sp.simplify(sp.integrate(sp.expand(images) / sp.sqrt(4 * sp.pi * d * t), (x, 0, sp.oo)))
-        start: tuple[str, sympy.Eq] = ("Method of images", sp.Eq(sp.Function("p")(x, t), images))
+        images = images / sp.sqrt(4 * sp.pi * d * t)
+        psi = sp.simplify(sp.integrate(sp.expand(images), (x, 0, sp.oo)))
+        start: tuple[str, sympy.Eq] = ("Method of images, x from the target", sp.Eq(sp.Function("p")(x, t), images))
         # With w = L / sqrt(4 D t)
         duration = distance**2 / (2 * d) * sp.integrate(sp.erf(w) / w**3, (w, u, sp.oo))
         duration = sp.simplify(duration.subs(u, distance / sp.sqrt(4 * d * interval)))
@@ -296,8 +298,11 @@ def sharp_mean(law: str) -> Derivation:
     psi_end = psi.subs(t, interval)
     mean, a, b = _mean_symbol("P"), sp.Symbol("A"), sp.Symbol("B")
     renewal = sp.Eq(mean, a + b * mean)
-    general = sp.solve(renewal, mean)[0]
-    result = sp.simplify(general.subs({a: duration, b: psi_end}))
+    numerator, denominator = sp.fraction(sp.solve(renewal, mean)[0])
+    general = -numerator / -denominator if denominator == b - 1 else numerator / denominator
+    result = general.subs({a: duration, b: psi_end})
+    if law != "brownian":  # sympy would expand its result to three lines
+        result = sp.simplify(result)
     survival = sp.Function("Psi")(t)
     steps = (
         start,
@@ -327,7 +332,7 @@ def michaelis_menten(law: str) -> Derivation:
     sp = algebra()
     parameters, steps, transform = transform_of(law)
     binding, unbinding, s = positive_symbols("tau_on k_off s")
-    turnover, passage = sp.Symbol(r"\langle T\rangle"), passage_transform()(unbinding)
+    turnover, passage = sp.Symbol(r"{\langle T \rangle}"), passage_transform()(unbinding)
     bound = (1 - passage) / unbinding
     renewal = sp.Eq(turnover, binding + bound + (1 - passage) * turnover)
     general = sp.simplify(sp.solve(renewal, turnover)[0])
