@@ -330,7 +330,7 @@ def simulate_resetting(
                 "time_step": passages.time_step,
                 "predicted": c.predicted.value,
                 "simulated": estimate_json(c.measured),
-                "restarts_per_run": float(passages.restarts.mean()),
+                "restarts_per_run": None if passages.restarts is None else float(passages.restarts.mean()),
                 "z": c.z,
                 "p_value": c.p_value,
                 "verdict": c.verdict,

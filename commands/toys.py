@@ -21,6 +21,9 @@ CHAINS = ("trap_with_barrier", "double_well", "rational", "hidden_label")
 WALK_ONLY = ("diffusivity", "epoch", "time_step", "initial_mean", "initial_deviation", "limits")
 TOY_ONLY = (*WALK_ONLY, "cells", "perturbation")
 
+CELLS = 400
+"""Of a grid by default. Of the ready-made walks, this and half of it have the target at an edge of cells."""
+
 PERTURBATIONS = "shrink_perturb:shrink=0.4,noise=0.1, partial_reset:fraction=0.5 or full_reset"
 
 
@@ -73,7 +76,7 @@ def toy_options(*, with_target: bool) -> Callable[[Callable[..., None]], Callabl
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         options = [
             click.option("--perturbation", help=f"What acts every P epochs: {PERTURBATIONS}."),
-            click.option("--cells", default=801, show_default=True, type=click.IntRange(10, 5000), help="Of the grid."),
+            click.option("--cells", type=click.IntRange(10, 5000), help="Of the grid; default 400, double_well 520."),
             click.option("--limits", type=(float, float), help="Ends of the grid: LOW HIGH."),
             click.option("--initial-deviation", type=float, help="Standard deviation of the initial law."),
             click.option("--initial-mean", type=float, help="Mean of the normal initial law."),
@@ -99,7 +102,7 @@ def make_toy(
     chain: str | None,
     potential: str | None,
     perturbation: str | None,
-    cells: int,
+    cells: int | None,
     target: float | None,
     **walk_settings: Any,
 ) -> Toy:
@@ -120,7 +123,7 @@ def make_toy(
     if (chain is None) == (potential is None):
         raise ValueError(f"give either --chain ({', '.join(CHAINS)}) or --potential")
     if potential is not None:
-        return _in_potential(potential, potential, perturbation, cells, target=target, **walk_settings)
+        return _in_potential(potential, potential, perturbation, cells or CELLS, target=target, **walk_settings)
     assert chain is not None
     name = chain.replace("-", "_")
     given = [
@@ -130,7 +133,7 @@ def make_toy(
         raise ValueError(f"{', '.join(given)} can only be used with --potential: --chain {chain} has its own")
     walks = {"trap_with_barrier": epoch_walk.TRAP_WITH_BARRIER, "double_well": epoch_walk.DOUBLE_WELL}
     if name in walks:
-        return _of_walk(name, walks[name], perturbation, cells)
+        return _of_walk(name, walks[name], perturbation, cells or (520 if name == "double_well" else CELLS))
     ready_made = {"rational": toy_chains.rational_chain, "hidden_label": toy_chains.hidden_label_chain}
     if name not in ready_made:
         raise ValueError(f"chain {chain!r} is unknown; choose from {', '.join(CHAINS)}")

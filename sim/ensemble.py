@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+import numpy as np
+import numpy.typing as npt
+
 Progress = Callable[[int, int, str], None]
 """Called with (runs done, runs asked for, what is being done)."""
 
@@ -32,11 +35,12 @@ def run_in_chunks(
     chunk: int = CHUNK,
     progress: Progress | None = None,
     what: str = "simulating",
+    cancel: npt.NDArray[np.bool_] | None = None,
 ) -> int:
     """Call ``kernel(first, last + 1)`` for all chunks of an ensemble.
 
     A first Ctrl-C starts no further chunk and waits for those begun: runs that take long must not be missing from what
-    is kept, or the mean would be too small. What is kept is always the first so many runs.
+    is kept, or the mean would be too small. What is kept is always the first so many runs. A second Ctrl-C gives up.
 
     Args:
         kernel: computes the runs first..last and keeps the results itself.
@@ -45,6 +49,7 @@ def run_in_chunks(
         chunk: runs in a chunk.
         progress: told after each chunk.
         what: is told to it.
+        cancel: set at a second Ctrl-C, shape (1,); kernels look at it and return early.
 
     Returns:
         Number of runs computed; less than asked for after Ctrl-C.
@@ -79,6 +84,8 @@ def run_in_chunks(
                     progress(done, runs, what)
             except KeyboardInterrupt:
                 if interrupted:
+                    if cancel is not None:
+                        cancel[0] = True
                     raise
                 interrupted = True
     if done == 0:

@@ -58,12 +58,25 @@ def _normal(tickets, lane):
 
 @njit(**KERNEL)
 def perturbed_passages(
-    epochs, arrived, key, first_number, initial, target, force, window, noise, substeps, interval, change, horizon
+    epochs,
+    arrived,
+    key,
+    first_number,
+    initial,
+    target,
+    force,
+    window,
+    noise,
+    substeps,
+    interval,
+    change,
+    horizon,
+    cancel,
 ):
     """First passages of ``len(epochs)`` runs.
 
     Args:
-        epochs: filled with the epoch of passage, or the horizon, int64, shape (n,).
+        epochs: filled with the epoch of passage, or the horizon, int64; -1 for runs that diverged, shape (n,).
         arrived: filled with whether the target was met, bool, shape (n,).
         key: of the run, uint64, shape (2,).
         first_number: number of the first run.
@@ -76,6 +89,7 @@ def perturbed_passages(
         interval: P; 0 for no perturbation.
         change: (factor, shift, spread): x -> factor x + shift + spread N(0, 1).
         horizon: runs are stopped after this epoch.
+        cancel: give up when it becomes true, shape (1,).
     """
     n = len(epochs)
     work = np.zeros(_WORK)
@@ -83,17 +97,18 @@ def perturbed_passages(
     nodes, state, tickets = np.zeros(LANES, np.int64), np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     number, age = np.full(LANES, -1), np.zeros(LANES, np.int64)
     following, finished = 0, 0
-    while finished < n:
+    while finished < n and not cancel[0]:
         for i in range(LANES):
             run = number[i]
             if run >= 0:
                 age[i] += 1
-                met = x[i] >= target
-                if not met and age[i] < horizon:
+                # A walk whose steps are too long for its force ends at infinity, or at nan.
+                met, diverged = x[i] >= target, not abs(x[i]) < math.inf
+                if not met and age[i] < horizon and not diverged:
                     if interval > 0 and age[i] % interval == 0:
                         x[i] = change[0] * x[i] + change[1] + change[2] * _normal(tickets, i)
                     continue
-                epochs[run], arrived[run] = age[i], met
+                epochs[run], arrived[run] = -1 if diverged else age[i], met
                 finished += 1
             if following < n:
                 seed_lane(state, i, tickets, key, first_number + following)

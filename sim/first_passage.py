@@ -37,7 +37,7 @@ class Passages:
         times: of passage, or the horizon if the run was stopped there, shape (n,).
         arrived: whether the run met a target; ``times`` of the others are not passages, shape (n,).
         at_upper: whether the target met was the upper one; False where there are two and it was the lower, shape (n,).
-        restarts: how often each run was begun anew, shape (n,).
+        restarts: how often each run was begun anew, shape (n,); None where the law of all attempts was drawn at once.
         requested: runs asked for; n is less after Ctrl-C.
         method: ``"exact"`` (drawn from the law) or ``"bridge"`` (time steps).
         time_step: dt; None without.
@@ -46,7 +46,7 @@ class Passages:
     times: Floats
     arrived: npt.NDArray[np.bool_]
     at_upper: npt.NDArray[np.bool_]
-    restarts: npt.NDArray[np.int64]
+    restarts: npt.NDArray[np.int64] | None
     requested: int
     method: str
     time_step: float | None = None
@@ -192,7 +192,7 @@ class Diffusion:
     @property
     def default_time_step(self) -> float:
         """dt: short beside the time in which the noise covers the distance to the target, and the force relaxes."""
-        distance = min(self.upper - self.start, self.upper - self.lower)
+        distance = self.upper - (self.lower if math.isfinite(self.lower) else self.start)
         noise_time = distance**2 / (2 * self.diffusivity) / STEPS_PER_DISTANCE
         return min(noise_time, 1 / (STEPS_PER_RELAXATION * self.steepness) if self.steepness > 0 else math.inf)
 
@@ -270,6 +270,8 @@ def simulate_diffusion(
     times, status, restarts = allocate(runs)
     force, noise = diffusion.force * dt, math.sqrt(2 * diffusion.diffusivity * dt)
 
+    cancel = np.zeros(1, np.bool_)
+
     def kernel(first: int, stop: int) -> None:
         first_passages(
             times[first:stop],
@@ -290,13 +292,27 @@ def simulate_diffusion(
             clock[0],
             float(clock[1]),
             float(overhead),
+            cancel,
         )
 
-    n = run_in_chunks(kernel, runs, threads=threads, progress=progress)
+    n = run_in_chunks(kernel, runs, threads=threads, progress=progress, cancel=cancel)
     if math.isinf(diffusion.lower) and (status[:n] == LOWER).any():
         # Steps too long for a growing force end at x = -inf or nan, which the kernel takes for the lower target.
         raise ValueError(f"time_step={dt} is too long for this force: runs left for infinity; take a shorter one")
     return Passages(times[:n], status[:n] != CENSORED, status[:n] == UPPER, restarts[:n], runs, "bridge", dt)
+
+
+def check_runs(runs: int) -> None:
+    """Refuse a number of runs that is no ensemble, or more than memory is likely to hold.
+
+    Args:
+        runs: how many.
+
+    Raises:
+        ValueError: unless 1 <= runs <= 10^9.
+    """
+    if not 1 <= runs <= 10**9:
+        raise ValueError(f"runs={runs} must lie between 1 and 10^9")
 
 
 def allocate(runs: int) -> tuple[Floats, npt.NDArray[np.int8], npt.NDArray[np.int64]]:
@@ -309,8 +325,7 @@ def allocate(runs: int) -> tuple[Floats, npt.NDArray[np.int8], npt.NDArray[np.in
         (times, status, restarts), each of shape (runs,).
 
     Raises:
-        ValueError: if there are no runs, or more than memory is likely to hold.
+        ValueError: unless 1 <= runs <= 10^9.
     """
-    if not 1 <= runs <= 10**9:
-        raise ValueError(f"runs={runs} must lie between 1 and 10^9")
+    check_runs(runs)
     return np.empty(runs), np.zeros(runs, np.int8), np.zeros(runs, np.int64)

@@ -229,6 +229,7 @@ def first_passages(
     kind,
     parameter,
     overhead,
+    cancel,
 ):
     """First passages of ``len(times)`` runs.
 
@@ -248,6 +249,7 @@ def first_passages(
         horizon: runs are stopped then.
         kind, parameter: NEVER; POISSON and the rate; SHARP and the interval.
         overhead: time lost at each restart.
+        cancel: give up when it becomes true, shape (1,).
 
     Returns:
         Number of steps computed for running trajectories.
@@ -263,7 +265,7 @@ def first_passages(
     work[THRESHOLD : THRESHOLD + LANES] = -1.0
     sharpness = 2.0 / (noise * noise)
     hits, pair, next_due, following, finished, steps = np.int64(0), np.int64(0), np.int64(0), 0, 0, np.int64(0)
-    while finished < n:
+    while finished < n and not cancel[0]:
         if hits != 0 or pair >= next_due:
             next_due = _FAR
             for i in range(LANES):

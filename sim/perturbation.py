@@ -114,6 +114,8 @@ def simulate_perturbed(
     key, noise = kernel_key(rng), math.sqrt(2 * walk.diffusivity * walk.time_step)
     epochs, arrived = np.empty(runs, np.int64), np.empty(runs, np.bool_)
 
+    cancel = np.zeros(1, np.bool_)
+
     def kernel(first: int, stop: int) -> None:
         perturbed_passages(
             epochs[first:stop],
@@ -129,7 +131,12 @@ def simulate_perturbed(
             0 if interval is None else whole_number("interval", interval, 1),
             (float(change.factor), side * change.shift, float(change.spread)),
             horizon,
+            cancel,
         )
 
-    n = run_in_chunks(kernel, runs, threads=threads, progress=progress)
+    n = run_in_chunks(kernel, runs, threads=threads, progress=progress, cancel=cancel)
+    if (epochs[:n] < 0).any():
+        raise ValueError(
+            f"time_step={walk.time_step} is too long for this force: runs left for infinity; take a shorter one"
+        )
     return FirstPassages(epochs[:n], arrived[:n])

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from sim.ensemble import Progress, run_in_chunks
-from sim.first_passage import Diffusion, Passages, allocate, simulate_diffusion
+from sim.first_passage import Diffusion, Passages, allocate, check_runs, simulate_diffusion
 from sim.random_streams import kernel_key
 from theory.diffusion_laws import DriftDiffusion, Interval
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
@@ -84,11 +84,11 @@ def simulate_restarted(
         )
     if isinstance(law, DriftDiffusion) and clock is not None:
         return _simulate_drift_diffusion(law, clock, overhead, horizon, runs, rng, threads, progress)
-    _, _, restarts = allocate(runs)
+    check_runs(runs)
     drawn = law if timer is None else Restarted(law, timer, overhead=overhead)
     times = drawn.sample(runs, rng)
     arrived = times <= horizon
-    return Passages(np.minimum(times, horizon), arrived, arrived, restarts, runs, "exact")
+    return Passages(np.minimum(times, horizon), arrived, arrived, None, runs, "exact")
 
 
 def _clock(timer: PassageLaw | None) -> tuple[int, float] | None:

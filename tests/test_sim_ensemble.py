@@ -1,6 +1,9 @@
 """Chunks over threads: nothing twice or missing, and what Ctrl-C leaves."""
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -165,3 +168,22 @@ def test_compilation_is_announced_once() -> None:
         assert (one(2), other(2)) == (3, 4)  # compiled already
     assert other(0.5) == 1.0  # outside: nobody is told
     assert len(told) == 1
+
+
+def test_second_interrupt_stops_a_kernel_that_would_never_end() -> None:
+    cancel = np.zeros(1, np.bool_)
+    entered = threading.Event()
+
+    def kernel(first: int, _stop: int) -> None:
+        entered.set()
+        while first > 0 and not cancel[0]:  # the first chunk ends, the others never would
+            time.sleep(0.001)
+
+    def progress(_done: int, _total: int, _what: str) -> None:
+        raise KeyboardInterrupt
+
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_chunks(kernel, 30, threads=2, chunk=10, progress=progress, cancel=cancel)
+    assert entered.is_set()
+    assert cancel[0]

@@ -93,7 +93,9 @@ def test_a_trajectory_can_be_replayed_alone(seed: int) -> None:
         times, status, restarts = np.empty(runs), np.zeros(runs, np.int8), np.zeros(runs, np.int64)
         force, noise = np.array([0.0, -dt, 0.0, 0.0]), math.sqrt(2 * dt)
         place = (0.0, 0.3, force, (0.0, 1.0), noise, dt, -math.inf, 1.0)
-        steps = first_passages(times, status, restarts, key, first, *place, math.inf, POISSON, 0.5, 0.2)
+        steps = first_passages(
+            times, status, restarts, key, first, *place, math.inf, POISSON, 0.5, 0.2, np.zeros(1, np.bool_)
+        )
         assert steps >= 2 * (runs + restarts.sum())
         return times.tolist(), status.tolist(), restarts.tolist()
 

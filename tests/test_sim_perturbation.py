@@ -17,7 +17,7 @@ from theory.epoch_walk import DOUBLE_WELL, TRAP_WITH_BARRIER, EpochWalk
 from theory.estimate import agreement
 from theory.fokker_planck import GridChain, refine
 from theory.markov_chain import periodic_mean, periodic_survival, restart_kernel, survival
-from theory.potentials import Potential, harmonic, trap_with_barrier
+from theory.potentials import Potential, double_well, harmonic, trap_with_barrier
 from theory.survival import FirstPassages
 
 END = 10**6
@@ -285,3 +285,9 @@ def walked(**arguments: object) -> object:
 def test_refuses(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_steps_too_long_for_the_force_are_refused() -> None:
+    walk = EpochWalk(double_well(), 0.15, 10.0, 0.5, -1.0, 0.3, 0.9, (-2.6, 2.6))
+    with pytest.raises(ValueError, match="time_step=0.5 is too long for this force"):
+        simulate_perturbed(walk, 1000, stream(0, "diverges"), horizon=10**8)

@@ -124,6 +124,7 @@ def test_law_under_poisson_restart(method: str, seed: int) -> None:
 def test_without_a_timer(seed: int) -> None:
     passages = simulate_restarted(TOWARD, None, RUNS, stream(seed, "free"))
     assert (passages.method, passages.time_step) == ("exact", None)
+    assert passages.restarts is not None
     assert not passages.restarts.any()
     assert agreement(passages.times, 2.0, detects=0.05)
     assert agreement(np.exp(-passages.times), TOWARD.laplace(1.0), detects=0.04)
