@@ -16,6 +16,9 @@ LAWS = (
 )
 """What ``parse_law`` knows."""
 
+SEVERAL, WHOLE = ("weights", "rates"), ("stages",)
+"""Parameters that are several numbers, or a whole one."""
+
 
 def _makers() -> dict[str, Callable[..., PassageLaw]]:
     from theory import diffusion_laws, ornstein_uhlenbeck, waiting_times
@@ -62,7 +65,7 @@ def parse_law(text: str) -> PassageLaw:
         parameter, _, number = (part.strip() for part in item.partition("="))
         if parameter not in wanted or parameter in values:
             raise ValueError(f"{item!r} is no parameter of {name}, or given twice; write {_usage(name, wanted)}")
-        values[parameter] = _number(parameter, number, whole=parameter == "stages")
+        values[parameter] = _value(parameter, number)
     if len(values) < len(wanted):
         missing = ", ".join(p for p in wanted if p not in values)
         raise ValueError(f"law {name} needs {missing}: write {_usage(name, wanted)}")
@@ -81,14 +84,14 @@ def _usage(name: str, wanted: list[str]) -> str:
     return f"{name}:" + ",".join(f"{parameter}=..." for parameter in wanted)
 
 
-def _number(name: str, text: str, *, whole: bool) -> Any:
+def _value(name: str, text: str) -> Any:
+    what = "numbers separated by /" if name in SEVERAL else "a whole number" if name in WHOLE else "a number"
     try:
-        if whole:
-            return int(text)
-        numbers = [float(part) for part in text.split("/")]
+        if name in SEVERAL:
+            return tuple(float(part) for part in text.split("/"))
+        return int(text) if name in WHOLE else float(text)
     except ValueError:
-        raise ValueError(f"{name}={text} must be a {'whole ' if whole else ''}number") from None
-    return tuple(numbers) if len(numbers) > 1 else numbers[0]
+        raise ValueError(f"{name}={text} must be {what}") from None
 
 
 def _empirical(file: str) -> PassageLaw:

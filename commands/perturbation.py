@@ -74,7 +74,8 @@ def predict_perturbation(
     """
     toy_settings = {key: settings.pop(key) for key in TOY_ONLY}
     if curves is not None:
-        refuse_options(context, ("chain", "potential", *TOY_ONLY), "--chain or --potential")
+        refuse_options(context, ("chain", "potential"), "toy processes, not with --curves")
+        refuse_options(context, TOY_ONLY, "--chain or --potential")
         perturbation_from_curves(
             curves,
             target=target,
@@ -139,6 +140,8 @@ def _toy_rows(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> list[dic
 
     longest = max(*intervals, branch_epoch)
     survival = markov_chain.survival(toy.chain, longest)
+    if survival[branch_epoch] == 0:
+        raise ValueError(f"--branch-epoch {branch_epoch}: no run survives that long; take an earlier epoch")
     residual_mean = markov_chain.residual_mean(toy.chain, toy.kernel, branch_epoch)
     residual_survival = markov_chain.residual_survival_once(toy.chain, toy.kernel, branch_epoch, longest)
     reset = markov_chain.restart_kernel(toy.chain)

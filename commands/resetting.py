@@ -35,6 +35,9 @@ LAW_ONLY = ("rates", "overhead", "latex")
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of the optimum, for the rows of a table."""
 
+INVERSION_ERROR = 1e-8
+"""Relative error granted to closed forms: some are inverted Laplace transforms, good to 1e-9."""
+
 
 def _law_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
@@ -84,6 +87,7 @@ def predict_resetting(
     refuse_options(context, CURVE_ONLY, "--curves")
     assert law is not None
     if latex:
+        refuse_options(context, ("rates", "overhead", "intervals", "out", "as_json"), "closed forms, without --latex")
         _print_latex(law)
         return
     _predict_law(law, parse_law(law), rates, intervals, overhead, out, as_json)
@@ -93,8 +97,11 @@ def _print_latex(law: str) -> None:
     from theory.symbolic import derivation_names, derive
 
     known = derivation_names()
-    law_name = law.partition(":")[0].strip().replace("-", "_")
+    law_name, _, values = (part.strip() for part in law.partition(":"))
+    law_name = law_name.replace("-", "_")
     names = [name for name in known if name.split()[-1] == law_name]
+    if values and names:
+        parse_law(law)  # the derivation needs no values, but wrong ones are a mistake
     if not names:
         laws = sorted({name.split()[-1] for name in known if " " in name})
         raise ValueError(f"no derivation for the law {law_name!r}; there are some for {', '.join(laws)}")
@@ -197,7 +204,10 @@ def _predict_law(
 def _ratio(mean: float, restarted: float) -> str:
     if math.isinf(restarted):
         return "-" if math.isinf(mean) else "0"
-    return "inf" if math.isinf(mean) else f"{mean / restarted:.3f}"
+    if math.isinf(mean):
+        return "inf"
+    ratio = mean / restarted
+    return f"{ratio:.3f}" if 0.01 <= ratio < 1e6 else f"{ratio:.3g}"
 
 
 def _optimum_json(optimum: Optimum | None) -> dict[str, Any] | None:
@@ -236,6 +246,19 @@ def _write_law(
     write_whole(out / "restart_mean.png", png_bytes(figure))
 
 
+def _known(process: PassageLaw, horizon: float, what: str) -> tuple[float, float]:
+    """The mean to be compared, and the standard deviation if there is no horizon (else 0).
+
+    Samples of a heavy tail underrate their own deviation.
+    """
+    if math.isfinite(horizon):
+        return process.restricted_mean(horizon), 0.0
+    mean, variance = process.mean, process.variance
+    if math.isinf(variance) and math.isfinite(mean):  # of an infinite mean the simulator knows more to say
+        raise ValueError(f"{what}: the variance of T is infinite, and means of samples tell little; give a --horizon")
+    return mean, math.sqrt(variance)
+
+
 @click.command("resetting")
 @_law_options
 @click.option("--interval", "-P", "intervals", multiple=True, type=float, help="Sharp restart every P; repeatable.")
@@ -269,8 +292,7 @@ def simulate_resetting(
 
     \b
     jostle simulate resetting --law brownian:distance=1,diffusivity=1 --rate 1 -P 0.5
-    jostle simulate resetting --law ornstein_uhlenbeck:start=0,target=1,stiffness=1,diffusivity=1 --rate 1 --runs
-    1000000
+    jostle simulate resetting --law ornstein_uhlenbeck:start=0,target=1,stiffness=1,diffusivity=1 --rate 1 -P 0.5
     """
     if law is None:
         raise ValueError(
@@ -290,12 +312,19 @@ def simulate_resetting(
     best_interval = _optimum(optimal_interval, single, overhead) if wanted else None
     if not asked:
         asked = [*_timers(_interior(best_rate), _interior(best_interval))]
-        if math.isfinite(single.mean) or math.isfinite(horizon):
+        if math.isfinite(single.variance) or math.isfinite(horizon):
             asked.insert(0, ("none", 0.0, None))
+    if not asked:
+        raise ValueError(
+            "without restarts mean or variance of T are infinite, and no rate or interval is the best: give --rate, "
+            "--interval or --horizon"
+        )
     comparisons, results = [], []
     with simulation_progress(quiet) as progress:
         for number, (kind, value, timer) in enumerate(asked):
             process = single if timer is None else Restarted(single, timer, overhead=overhead)
+            what = f"{kind} {value:.5g}" if timer is not None else "none"
+            predicted, deviation = _known(process, horizon, what)
             passages = simulate_restarted(
                 single,
                 timer,
@@ -308,10 +337,10 @@ def simulate_resetting(
                 threads=threads,
                 progress=progress,
             )
-            predicted = process.mean if math.isinf(horizon) else process.restricted_mean(horizon)
             measured = passages.restricted_mean(horizon if math.isfinite(horizon) else None)
-            what = f"{kind} {value:.5g}" if timer is not None else "none"
-            margin = 0.001 if passages.method == "bridge" else 0.0
+            error = max(measured.standard_error, deviation / math.sqrt(measured.n))
+            measured = Estimate(measured.value, error, measured.n)
+            margin = 0.001 if passages.method == "bridge" else INVERSION_ERROR
             comparisons.append(compare(what, Estimate(predicted, 0.0, 1), measured, margin=margin))
             results.append((kind, value, passages))
             if passages.n < runs:
@@ -351,6 +380,6 @@ def simulate_resetting(
         ]
         print_table(("restart", "theory", "simulated", "z", "verdict", "method"), rows, left=(0, 4, 5))
         click.echo(f"{results[0][2].n} runs each; seed {seed}")
-        if any(c.margin for c in comparisons):
+        if any(passages.method == "bridge" for _, _, passages in results):
             hint("time steps are granted an error of 0.1 %; z counts standard errors beyond it", quiet)
     end_simulation(comparisons, stopped)

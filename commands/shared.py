@@ -62,7 +62,7 @@ def simulation_options(*, runs: int) -> Callable[[Callable[..., None]], Callable
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for option in (
             click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and a figure."),
-            click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0)),
+            click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the runs."),
             click.option(
                 "--threads", type=click.IntRange(1, 1024), help="Default: one per core; no influence on results."
             ),

@@ -24,6 +24,9 @@ TOY_ONLY = (*WALK_ONLY, "cells", "perturbation")
 CELLS = 400
 """Of a grid by default. Of the ready-made walks, this and half of it have the target at an edge of cells."""
 
+LARGEST = 1e6
+"""Of the numbers of a perturbation."""
+
 PERTURBATIONS = "shrink_perturb:shrink=0.4,noise=0.1, partial_reset:fraction=0.5 or full_reset"
 
 
@@ -171,8 +174,8 @@ def _of_walk(name: str, walk: EpochWalk, perturbation: str | None, cells: int) -
     if kind not in expected or set(options) != expected[kind]:
         raise ValueError(f"perturbation {text!r} must be one of {PERTURBATIONS}")
     for key, value in options.items():
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"perturbation {text!r}: {key}={value} must be a number")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST:
+            raise ValueError(f"perturbation {text!r}: {key}={value} must be a number up to {LARGEST:g} in size")
     if kind == "shrink_perturb":
         shrink, noise = float(options["shrink"]), float(options["noise"])
         kernel = grid.shrink_and_perturb(shrink, noise)

@@ -26,7 +26,12 @@ STEPS_PER_RELAXATION = 20
 """Steps in 1 / max |F'|: with them, E[T] of an Ornstein-Uhlenbeck process was right to 0.05 %."""
 
 STEPS_PER_DISTANCE = 10
-"""Steps in L^2 / (2 D). Only for two targets does it matter; with one, larger steps are not faster."""
+"""Steps in L^2 / (2 D), L the distance to the only target; larger ones are not faster."""
+
+STEPS_BETWEEN_TARGETS = 40
+"""Steps in L^2 / (2 D), L the distance between two targets. That a step may meet both is neglected: with 10, two in a
+thousand do, and runs that met the nearer one at once lasted a step. From 0.001 L, E[T] was wrong by a tenth.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +196,11 @@ class Diffusion:
 
     @property
     def default_time_step(self) -> float:
-        """dt: short beside the time in which the noise covers the distance to the target, and the force relaxes."""
-        distance = self.upper - (self.lower if math.isfinite(self.lower) else self.start)
-        noise_time = distance**2 / (2 * self.diffusivity) / STEPS_PER_DISTANCE
+        """dt: short beside the times in which noise covers the distance to or between targets and the force relaxes."""
+        distance, steps = self.upper - self.start, STEPS_PER_DISTANCE
+        if math.isfinite(self.lower):
+            distance, steps = self.upper - self.lower, STEPS_BETWEEN_TARGETS
+        noise_time = distance**2 / (2 * self.diffusivity) / steps
         return min(noise_time, 1 / (STEPS_PER_RELAXATION * self.steepness) if self.steepness > 0 else math.inf)
 
 

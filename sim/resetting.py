@@ -22,6 +22,9 @@ from theory.waiting_times import Exponential
 MOST_ATTEMPTS = 1e7
 """Attempts per run, on average, beyond which a simulation would not end."""
 
+DRAWN_AT_ONCE = 2**16
+"""Runs in a chunk where the law has a sampler and no kernel."""
+
 
 def simulate_restarted(
     law: PassageLaw,
@@ -86,9 +89,15 @@ def simulate_restarted(
         return _simulate_drift_diffusion(law, clock, overhead, horizon, runs, rng, threads, progress)
     check_runs(runs)
     drawn = law if timer is None else Restarted(law, timer, overhead=overhead)
-    times = drawn.sample(runs, rng)
-    arrived = times <= horizon
-    return Passages(np.minimum(times, horizon), arrived, arrived, None, runs, "exact")
+    times = np.empty(runs)
+
+    def draw(first: int, stop: int) -> None:
+        times[first:stop] = drawn.sample(stop - first, rng)
+
+    # One chunk after the other, since they share the generator.
+    n = run_in_chunks(draw, runs, threads=1, chunk=DRAWN_AT_ONCE, progress=progress)
+    arrived = times[:n] <= horizon
+    return Passages(np.minimum(times[:n], horizon), arrived, arrived, None, runs, "exact")
 
 
 def _clock(timer: PassageLaw | None) -> tuple[int, float] | None:

@@ -99,6 +99,20 @@ def test_files_of_a_prediction(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "restart_mean.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_single_rate_and_speed_ups_of_any_size() -> None:
+    result = result_of("predict", "resetting", "--law", "hyperexponential:weights=1,rates=2")
+    assert result["mean"] == 0.5
+    output = jostle("predict", "resetting", "--law", "ornstein_uhlenbeck:start=19,target=20,stiffness=1,diffusivity=1")
+    assert max(len(line) for line in output.stdout.splitlines()) < 120
+
+
+def test_measured_times_are_not_printed(tmp_path: Path) -> None:
+    file = tmp_path / "times.txt"
+    file.write_text("\n".join(str(k) for k in range(1, 2001)))
+    output = jostle("predict", "resetting", "--law", f"empirical:{file}").stdout
+    assert output.startswith("EmpiricalLaw(2000 times from 1 to 2000): E[T] = 1000.5")
+
+
 # ---- simulate resetting ----------------------------------------------------------------------------------------------
 
 
@@ -109,6 +123,17 @@ def test_simulation_stands_beside_the_theory() -> None:
         r"^Poisson, rate 1 +1\.71828 +1\.7\d+ \+- 0\.00\d+ +[+-]\d\.\d +agrees +exact$", run.stdout, re.MULTILINE
     )
     assert "50000 runs each; seed 0" in run.stdout
+
+
+def test_heavy_tails_and_idle_runs_are_no_disagreement() -> None:
+    # 1 run in 1e5 carries the mean: few samples underrate their error.
+    for law in ("interval:length=1,start=0.00001,diffusivity=1", "log_normal:location=0,deviation=3.5"):
+        run = jostle("simulate", "resetting", "--law", law, "--runs", 2000)
+        assert run.exit_code == 0, run.output
+    run = jostle(
+        "simulate", "resetting", *BROWNIAN, "--horizon", 1e-3, "--runs", 2000
+    )  # nobody arrives: no error at all
+    assert run.exit_code == 0, run.output
 
 
 def test_simulation_depends_on_the_seed_and_not_on_threads() -> None:
@@ -237,6 +262,21 @@ IN_WELL = PERTURBATION + " " + shlex.join(str(word) for word in WELL)
         (f"{RESETTING} --curves x.csv --target 1 --rate 1", "--rate can only be used with --law"),
         ("simulate resetting", "--law is missing"),
         (f"simulate resetting {FREE} -P 1e-4", "would not end"),
+        ("simulate resetting --law pareto:shape=0.1,scale=1", "give --rate, --interval or --horizon"),
+        ("simulate resetting --law pareto:shape=1.5,scale=1 --rate 1e-300", "the variance of T is infinite"),
+        (f"{RESETTING} --law brownian:distance=1,diffusivity=1/2", "diffusivity=1/2 must be a number"),
+        (f"{RESETTING} --law erlang:stages=1.5,rate=1", "stages=1.5 must be a whole number"),
+        (f"{RESETTING} --law hyperexponential:weights=1,rates=a", "rates=a must be numbers separated by /"),
+        (f"{RESETTING} --law hyperexponential:weights=0.5/0.5,rates=2", "weights has shape (2,)"),
+        (f"{RESETTING} {FREE} --latex --json", "--json can only be used with closed forms, without --latex"),
+        (f"{RESETTING} {FREE} --latex --rate 1 -P 2 --overhead 1 --out x", "without --latex"),
+        (f"{RESETTING} --law brownian:distance=-1,diffusivity=1 --latex", "distance=-1.0 must be finite and > 0"),
+        (f"{PERTURBATION} --chain rational --curves x", "--chain can only be used with toy processes"),
+        (f"{PERTURBATION} --chain trap_with_barrier --perturbation partial_reset:fraction=1e9", "up to 1e+06"),
+        (
+            f"{IN_WELL.replace('0.15', '1e-9').replace('(x**2 - 1)**2', '-x')} --perturbation full_reset",
+            "--branch-epoch",
+        ),
         (f"simulate resetting {AWAY} --rate 1 --time-step 1", "has no use"),
         ("simulate resetting --law gamma:shape=1,scale=1 --method bridge", "has no diffusion behind it"),
         (f"simulate resetting {FREE} --runs 1", "--runs"),

@@ -174,6 +174,16 @@ def test_interval(start: float, seed: int) -> None:
     assert start == 0.5 or not agreement(passages.at_upper, 1 - start, detects=0.06)
 
 
+def test_a_start_close_to_one_of_two_targets(seed: int) -> None:
+    """Most runs end at once. Those of a step that might have met both targets must not be counted as long ones."""
+    law = Interval(1.0, 1e-3, 1.0)
+    process, late = Diffusion.of_law(law), float(law.survival(0.01))
+    times = simulate_diffusion(process, 10**6, stream(seed, "close")).times
+    assert agreement(times > 0.01, late, detects=0.2)
+    coarse = simulate_diffusion(process, 10**6, stream(seed, "close"), time_step=0.05).times
+    assert not agreement(coarse > 0.01, late)
+
+
 def test_decision(seed: int) -> None:
     passages = simulate_diffusion(DECISION, 10**6, stream(seed, "decision"))
     upper = 1 / (1 + math.exp(-2))

@@ -276,3 +276,18 @@ def test_refuses_attempts_that_cannot_succeed(timer: PassageLaw) -> None:
     # Runs that never arrived were returned as arrivals at infinity once, for timers that are sampled.
     with pytest.raises(ValueError, match=r"an attempt succeeds with probability 0 before its restart"):
         simulate_restarted(EmpiricalLaw(np.array([2.0, 3.0])), timer, 10, stream(0, "refused"))
+
+
+def test_progress_of_laws_that_are_drawn_at_once(seed: int) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int, _text: str) -> None:
+        if told:
+            raise KeyboardInterrupt
+        told.append((done, total))
+
+    runs = 3 * resetting.DRAWN_AT_ONCE
+    part = simulate_restarted(Gamma(2.0, 1.0), None, runs, stream(seed, "drawn"), progress=progress)
+    assert told == [(resetting.DRAWN_AT_ONCE, runs)]
+    assert resetting.DRAWN_AT_ONCE <= part.n < part.requested == runs
+    assert agreement(part.times, 2.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
+from theory.diffusion_laws import Brownian, DriftDiffusion, Interval, OrnsteinUhlenbeck
 from theory.optimal_restart import Optimum, optimal_interval, optimal_rate
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture, PassageLaw, SurvivalLaw
 from theory.resetting import Restarted
@@ -205,3 +205,39 @@ def test_refusals() -> None:
             optimise(HYPER, -1.0)
     with pytest.raises(ValueError, match=r"EmpiricalLaw has no density"):
         optimal_interval(Mixture((EmpiricalLaw(np.array([1.0, 2.0])), HYPER), (0.5, 0.5)))
+
+
+# ---- Far from the typical time ---------------------------------------------------------------------------------------
+
+
+def test_a_short_way_to_a_high_target() -> None:
+    """From 5.5 to 7 the mean is 1.6e10 relaxation times, but a few attempts in 1e4 succeed at once."""
+    law = OrnsteinUhlenbeck(start=5.5, target=7.0, stiffness=1.0, diffusivity=1.0)
+    rate, interval = optimal_rate(law), optimal_interval(law)
+    assert (rate.boundary, interval.boundary) == (None, None)
+    assert 1 < rate.value < 20
+    assert 0.1 < interval.value < 1
+    assert interval.mean < rate.mean < 1e-6 * law.mean
+    for factor in (0.9, 1.1):
+        assert Restarted(law, Exponential(factor * rate.value)).mean > rate.mean
+        assert Restarted(law, Deterministic(factor * interval.value)).mean > interval.mean
+
+
+def test_optima_more_than_nine_decades_from_the_median() -> None:
+    law = LogNormal(0.0, 5.0)
+    rate, interval = optimal_rate(law), optimal_interval(law)
+    assert (rate.boundary, interval.boundary) == (None, None)
+    assert float(law.hazard(interval.value)) * interval.mean == pytest.approx(1, abs=1e-8)
+    assert interval.value < 1e-10
+    assert rate.value > 1e9
+    assert Restarted(law, Exponential(rate.value)).coefficient_of_variation == pytest.approx(1, abs=1e-6)
+    fast = Hyperexponential((0.1, 0.9), (1e14, 1.0))  # 1 / f(0) = 1e-13
+    assert optimal_rate(fast).mean == pytest.approx(1e-13, rel=1e-4)
+    assert optimal_interval(fast).mean == pytest.approx(1e-13, rel=1e-4)
+
+
+@pytest.mark.parametrize("law", [Brownian(1e-300, 1.0), Brownian(1e150, 1.0), Gamma(1e-3, 1.0)])
+def test_times_out_of_the_range_of_numbers(law: PassageLaw) -> None:
+    for optimise in (optimal_rate, optimal_interval):
+        with pytest.raises(ValueError, match=r"the typical time .* must lie between 1e-140 and 1e\+140"):
+            optimise(law)

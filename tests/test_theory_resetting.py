@@ -286,6 +286,25 @@ def test_restricted_means() -> None:
     assert sharp.moment(3) > sharp.moment(2) * sharp.mean
 
 
+@pytest.mark.parametrize("end", [0.1, 0.3, 0.4, 0.5, 1.3, 2.7, 7.3])
+@pytest.mark.parametrize(("interval", "overhead"), [(0.5, 0.0), (0.3, 0.2), (2.0, 0.7)])
+def test_restricted_means_under_sharp_restart(interval: float, overhead: float, end: float) -> None:
+    law = Restarted(DriftDiffusion(1.0, -1.0, 1.0), Deterministic(interval), overhead, after=Brownian(2.0, 1.0))
+    cycle = interval + overhead
+    breaks = {k * cycle + shift for k in range(int(end / cycle) + 1) for shift in (0.0, interval)}
+    edges = np.unique(np.minimum([*breaks, *np.linspace(0, end, 200)], end))
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    half = np.diff(edges)[:, None] / 2
+    integral = (half * weights * law.survival(edges[:-1, None] + half * (nodes + 1))).sum()
+    assert law.restricted_mean(end) == pytest.approx(integral, rel=1e-9)
+
+
+def test_restricted_means_of_hardly_any_or_certain_success() -> None:
+    never, always = Restarted(erlang(2, 1.0), Deterministic(1e-9)), Restarted(Deterministic(1.0), Deterministic(2.0))
+    assert never.restricted_mean(3.5) == pytest.approx(3.5 - 5e-10 * 3.5**2 / 2, rel=1e-13)
+    assert [always.restricted_mean(end) for end in (0.5, 1.0, 5.0)] == [0.5, 1.0, 1.0]
+
+
 # ---- Identities and limits -------------------------------------------------------------------------------------------
 
 

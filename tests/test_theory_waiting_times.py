@@ -212,3 +212,16 @@ def test_no_warning_at_either_end_of_the_scale() -> None:
 def test_refusals(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("shape", [1e-3, 0.01, 0.3, 2.5])
+@pytest.mark.parametrize("rate", [1e-12, 0.5, 2.0, 1e10, 1e30])
+def test_gamma_under_frequent_restarts(shape: float, rate: float) -> None:
+    """Of a small shape T~ is far from 0 even at rates where 1 - rate / (1 + rate) is lost."""
+    with mpmath.workdps(50):
+        r, k = mpmath.mpf(rate), mpmath.mpf(shape)
+        mean = (1 - (1 + r) ** -k) / r
+        square = mean / r - k * (1 + r) ** (-k - 1) / r
+    law = Gamma(shape, 1.0)
+    assert law.survival_integral(0, rate) == pytest.approx(float(mean), rel=1e-12, abs=0)
+    assert law.survival_integral(1, rate) == pytest.approx(float(square), rel=1e-12, abs=0)

@@ -19,12 +19,15 @@ import numpy as np
 
 from theory.absorbing import Floats
 from theory.passage_law_base import PassageLaw, nonnegative
-from theory.passage_laws import Deterministic, EmpiricalLaw
+from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture
 
 Boundary = Literal["zero", "infinite", "neutral"]
 
 DECADES = 9
-"""The scan covers this many decades on both sides of the law's time scale."""
+"""The scan covers this many decades on both sides of the law's time scale, and more while the mean falls."""
+
+LARGEST_SCALE = 1e140
+"""Times beyond this, or below its inverse, are not examined: their squares leave the range of numbers."""
 
 PER_DECADE = 4
 UNDECIDED = 1e-11
@@ -60,7 +63,7 @@ class Optimum:
 def optimal_rate(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Optimum:
     """The rate of Poisson restart with the smallest E[T_r] = (1 / r + <W>) (1 - T~(r)) / T~(r).
 
-    All local minima in 18 decades around 1 / time scale are compared.
+    All local minima in 18 decades around 1 / time scale are compared, and beyond for as long as the mean falls.
 
     Args:
         law: of T without restarts.
@@ -94,8 +97,7 @@ def optimal_rate(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Optimum
         price = lost * law.laplace(rate) / d0 / (1 + rate * lost) if lost > 0 else 0.0
         return 1 - d1 / d0 / d0 + price
 
-    scale = -math.log(law.time_scale)
-    grid = scale + np.linspace(-1, 1, 2 * DECADES * PER_DECADE + 1) * DECADES * math.log(10)
+    grid = _while_it_falls(rises, _around(-_log_time_scale(law)), math.log(10))
     undisturbed = law.mean
     inside, first, last = _turning_points(rises, grid)
     if first == 0 and math.isfinite(undisturbed):
@@ -108,8 +110,8 @@ def optimal_rate(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Optimum
 def optimal_interval(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Optimum:
     """The interval of sharp restart with the smallest E[T_P] = (int_0^P Psi + <W> Psi(P)) / (1 - Psi(P)).
 
-    All local minima in 18 decades around the time scale, and between quantiles of the law, are compared. For measured
-    times the best interval is one of them, and is found exactly.
+    All local minima in 18 decades around the time scale, and between quantiles of the law, are compared, and below for
+    as long as the mean falls. For measured times the best interval is one of them, and is found exactly.
 
     Args:
         law: of T without restarts; it needs a density, or to be an ``EmpiricalLaw``.
@@ -151,6 +153,8 @@ def optimal_interval(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Opt
         return (survival * arrived - ends) / max(survival * arrived, ends)
 
     grid = _interval_grid(law)
+    if _knows_early_arrivals(law):
+        grid = _while_it_falls(rises, grid, -math.log(10))
     # Where survival has an error, so has the slope, which divides by the probabilities of having arrived and not.
     undecided = max(UNDECIDED, 10 * law.survival_error / LEAST_PROBABILITY)
     inside, first, _ = _turning_points(rises, grid, undecided)
@@ -162,7 +166,7 @@ def optimal_interval(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Opt
 
 def _interval_grid(law: PassageLaw) -> Floats:
     """Values of ln P, dense where the law has its probability, from times with a known Pr(T <= P) on."""
-    around = math.log(law.time_scale) + np.linspace(-1, 1, 2 * DECADES * PER_DECADE + 1) * DECADES * math.log(10)
+    around = _around(_log_time_scale(law))
     if law.survival_error > 0:
         times = np.exp(around)
         return around[(law.arrived(times) > LEAST_PROBABILITY) & (law.survival(times) > LEAST_PROBABILITY)]
@@ -170,6 +174,36 @@ def _interval_grid(law: PassageLaw) -> Floats:
     quantiles = np.asarray(law.quantile(law.arrival_probability / (1 + np.exp(-odds))))
     grid = np.unique(np.concatenate([around, np.log(quantiles[np.isfinite(quantiles) & (quantiles > 0)])]))
     return grid[law.arrived(np.exp(grid)) > 1e-11]
+
+
+def _log_time_scale(law: PassageLaw) -> float:
+    scale = law.time_scale
+    if not 1 / LARGEST_SCALE < scale < LARGEST_SCALE:
+        raise ValueError(
+            f"the typical time {scale:g} of {law} must lie between {1 / LARGEST_SCALE:g} and {LARGEST_SCALE:g}: "
+            "take another unit of time"
+        )
+    return math.log(scale)
+
+
+def _around(centre: float) -> Floats:
+    return centre + np.linspace(-1, 1, 2 * DECADES * PER_DECADE + 1) * DECADES * math.log(10)
+
+
+def _knows_early_arrivals(law: PassageLaw) -> bool:
+    """Whether Pr(T <= t) is relatively accurate however small, and not 1 - Psi or an inverted transform."""
+    if isinstance(law, Mixture):
+        return all(_knows_early_arrivals(part) for part in law.laws)
+    return type(law).arrived is not PassageLaw.arrived and law.survival_error == 0
+
+
+def _while_it_falls(rises: Callable[[float], float], grid: Floats, step: float) -> Floats:
+    """The grid and more points beyond its end in the direction of the step, for as long as the mean falls that way."""
+    edge, further = float(grid[-1] if step > 0 else grid[0]), list[float]()
+    while abs(edge) < math.log(LARGEST_SCALE) and rises(edge) * step < -UNDECIDED * abs(step):
+        edge += step
+        further.append(edge)
+    return np.sort(np.concatenate([grid, further]))
 
 
 def _turning_points(
@@ -191,9 +225,10 @@ def _turning_points(
 
 
 def _limit(mean: Callable[[float], float], small: float) -> float:
-    """The limit of a mean for x -> 0 from points near it, to second order; 0 where it still falls, as a power does."""
-    near, far = mean(small), mean(100 * small)
-    return 2 * near - mean(2 * small) if near > (1 - 1e-5) * far else 0.0
+    """The limit of a mean for x -> 0 from points near it, to second order; 0 where it falls as a power does."""
+    near, middle, far = mean(small), mean(10 * small), mean(100 * small)
+    settles = near > (1 - 1e-5) * far or math.log(middle / near) < 0.5 * math.log(far / middle)
+    return 2 * near - mean(2 * small) if settles else 0.0
 
 
 def _best(mean: Callable[[float], float], inside: list[float], edges: list[tuple[float, float, Boundary]]) -> Optimum:

@@ -247,5 +247,10 @@ class OrnsteinUhlenbeck(PassageLaw):
 
     @cached_property
     def time_scale(self) -> float:
-        """The median for a = 0, else the mean."""
-        return float(self.quantile(0.5)) if self.target == 0 else self.mean
+        """The median for a = 0, else the shortest of the mean, the relaxation time and that of diffusion to the target.
+
+        Only in the two latter is the law other than exponential, however long the mean.
+        """
+        if self.target == 0:
+            return float(self.quantile(0.5))
+        return min(self.mean, 1 / self.stiffness, (self.target - self.start) ** 2 / (2 * self.diffusivity))

@@ -177,6 +177,10 @@ class EmpiricalLaw(PassageLaw):
         times.flags.writeable = False
         object.__setattr__(self, "times", times)
 
+    def __repr__(self) -> str:
+        # Messages and headings name the law; there may be millions of times.
+        return f"EmpiricalLaw({len(self.times)} times from {self.times[0]:g} to {self.times[-1]:g})"
+
     def survival(self, time: npt.ArrayLike) -> Floats:
         """The fraction of the times that are larger than t."""
         return 1 - self.arrived(time)

@@ -84,8 +84,9 @@ class Restarted(PassageLaw):
     def survival_integral(self, order: int = 0, rate: float = 0.0, upper: float = math.inf) -> float:
         """int_0^upper t^order e^{-rate t} Psi_R(t) dt.
 
-        To infinity and for orders 0 and 1 (mean and second moment) in closed form. Otherwise by quadrature of the law
-        under sharp restart, and for smooth timers by Laplace inversion, only as the restricted mean.
+        To infinity and for orders 0 and 1 (mean and second moment) in closed form, and so is the restricted mean under
+        sharp restart. Otherwise by quadrature of the law under sharp restart, and for smooth timers by Laplace
+        inversion, only as the restricted mean.
 
         Args:
             order: power of t, >= 0.
@@ -103,6 +104,8 @@ class Restarted(PassageLaw):
             return self._transform_and_slope(rate)[order]
         if upper == 0:
             return 0.0
+        if self._is_sharp and order == 0 and rate == 0 and upper < math.inf:
+            return self._sharp_restricted_mean(upper)
         if self._is_sharp:
             return super().survival_integral(order, rate, upper)
         if order == 0 and rate == 0:
@@ -113,6 +116,32 @@ class Restarted(PassageLaw):
             f"order={order}, rate={rate}, upper={upper}: of laws restarted at random only order 0 or 1 up to inf and "
             "order 0 with rate 0 are known"
         )
+
+    def _sharp_restricted_mean(self, end: float) -> float:
+        """The sum over attempts of Pr(it is made) E[time it takes until the end], with the overhead that follows."""
+        made, _, _ = self._phase(np.array(end))
+        wait = float(self._constant_overhead or 0.0)
+        cycle, interval = self._interval + wait, self._interval
+        number = math.floor(end / cycle)
+
+        def spent(law: PassageLaw, until: float) -> float:
+            waited = min(max(until - interval, 0.0), wait)
+            return law.restricted_mean(min(until, interval)) + waited * float(law.survival(interval))
+
+        last = spent(self.law if number == 0 else self._later, max(end - number * cycle, 0.0))
+        if number == 0:
+            return last
+        later = self._later
+        # 1 + q + ... + q^(number - 2), the number of later attempts that take their full time
+        success = float(later.arrived(interval))
+        if success == 0:
+            complete = number - 1.0
+        else:
+            complete = (
+                -math.expm1((number - 1) * math.log1p(-success)) / success if success < 1 else min(number - 1.0, 1.0)
+            )
+        failure = float(self.law.survival(interval))
+        return spent(self.law, cycle) + failure * complete * spent(later, cycle) + float(made) * last
 
     def laplace(self, rate: float) -> float:
         """E[e^{-s T_R}] = C + B W~ C' / (1 - B' W~), primes after the first attempt.

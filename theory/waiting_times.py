@@ -205,15 +205,16 @@ class Gamma(PassageLaw):
 
         I is the regularised incomplete beta function: the probability that a negative binomial number exceeds n.
         """
-        from scipy.special import betainc, gammainc, poch
+        from scipy.special import betainc, betaincc, gammainc, poch
 
         order, rate, upper = integral_arguments(order, rate, upper)
-        p = self.scale * rate / (1 + self.scale * rate)
+        p, q = self.scale * rate / (1 + self.scale * rate), 1 / (1 + self.scale * rate)
         moment = self.scale ** (order + 1) * float(poch(self.shape, order + 1)) / (order + 1)
         if upper == math.inf:
             if p * (self.shape + order + 1) < 1e-17:
                 return moment
-            return math.factorial(order) * float(betainc(order + 1, self.shape, p)) / rate / rate**order
+            share = betainc(order + 1, self.shape, p) if p < q else betaincc(self.shape, order + 1, q)
+            return math.factorial(order) * float(share) / rate / rate**order
         if rate == 0:
             # By parts: what survives until the end, and what arrives before.
             early = float(gammainc(self.shape + order + 1, upper / self.scale))
