@@ -6,14 +6,14 @@ Each derivation starts from the update of one mode of curvature lambda at a quad
 
 and keeps its steps. dg_k is the noise of the gradient, of variance sigma^2; its autocovariance is that of independent
 batches (``white``) or of M batches per epoch, drawn without replacement in a new order each epoch (``reshuffled``). The
-results hold for 0 <= beta < 1 and 0 < eta lambda < 2 (1 + beta); ``reshuffled_flat`` is the limit lambda -> 0. Variances
-have the square of the unit of the weights, the correlation time counts steps. The tests hold every function against
+results hold for 0 <= beta < 1 and 0 < eta lambda < 2 (1 + beta); ``reshuffled_flat`` is the limit lambda -> 0. Units of
+variances are those of the weights, squared, of correlation times steps. The tests hold every function against
 theory.weight_variance.
 
 In floating point the form for any M loses all digits for flat modes (at eta lambda = 1e-7, M = 1000 even the sign): it
 is for reading and for high precision, theory.weight_variance for numbers.
 
-Reference: [kuehn2025] arXiv 2306.05300; the closed forms for M = 1, 2, 3 and lambda -> 0 derived for jostle
+Reference: [kuhn2023] arXiv 2306.05300; the closed forms for M = 1, 2, 3 and lambda -> 0 derived for jostle
 """
 
 from collections.abc import Callable
@@ -47,6 +47,11 @@ def _ordered(name: str) -> Any:
     return algebra().Symbol(name, commutative=False)
 
 
+def _variance_symbols() -> Any:
+    sp = algebra()
+    return sp.Symbol(r"{\sigma_\theta^2}"), sp.Symbol(r"{\sigma_v^2}")
+
+
 def _correlation() -> Any:
     return _ordered(r"{\langle x_{k-1} \delta g_k \rangle}")
 
@@ -55,12 +60,17 @@ def _equal(left: Any, right: Any) -> Any:
     return algebra().Eq(left, right, evaluate=False)
 
 
-def _over_stability(expression: Any) -> Any:
-    """With the denominator (1 - beta) (2 (1 + beta) - eta lambda) in front."""
-    sp = algebra()
+def _common_denominator() -> Any:
     eta, curvature, beta, _, _ = _parameters()
-    common = (1 - beta) * (2 * (1 + beta) - eta * curvature)
-    return sp.factor(sp.cancel(expression * common)) / common
+    return (1 - beta) * (2 * (1 + beta) - eta * curvature)
+
+
+def _over(expression: Any, denominator: Any) -> Any:
+    """A variance with eta^2 sigma^2 in front and a given denominator, whatever else remains."""
+    sp = algebra()
+    eta, _, _, sigma, _ = _parameters()
+    rest = sp.cancel(expression * denominator / (eta * sigma) ** 2)
+    return eta**2 * sigma**2 * rest / denominator
 
 
 # ---- The covariance, for any noise -----------------------------------------------------------------------------------
@@ -72,19 +82,22 @@ def _covariance() -> "tuple[Steps, Any, Any]":
     sp = algebra()
     eta, curvature, beta, sigma, _ = _parameters()
     names = (r"{\theta_k}", r"{\theta_{k-1}}", r"{\theta_{k-2}}", r"{\delta g_k}", "{v_k}", "{v_{k-1}}")
-    now, before, earlier, noise, velocity, velocity_before = sp.symbols(names)
+    now, before, earlier, noise, velocity, velocity_before = (sp.Symbol(name) for name in names)
     update = beta * velocity_before - eta * (curvature * before + noise)
     recursion = sp.collect(sp.expand(before + update.subs(velocity_before, before - earlier)), (before, earlier))
     propagator = sp.ImmutableMatrix([[recursion.coeff(before), recursion.coeff(earlier)], [1, 0]])
 
-    variance, velocity_variance, neighbours = sp.symbols((r"{\sigma_\theta^2}", "{\\sigma_v^2}", "c"))
+    variance, velocity_variance = _variance_symbols()
+    neighbours = sp.Symbol(r"{\langle \theta_k \theta_{k-1} \rangle}")
     q_first, q_second, a_first, a_second = sp.symbols("Q_11 Q_12 a_1 a_2")
     moments = sp.ImmutableMatrix([[variance, neighbours], [neighbours, variance]])
     source = sp.ImmutableMatrix([[q_first, q_second], [q_second, 0]])
     balance = moments - propagator * moments * propagator.T - source
     solution = sp.solve([balance[0, 0], balance[0, 1]], [variance, neighbours], dict=True)[0]
     solved = _vector(solution[variance], 2 * solution[variance] - 2 * solution[neighbours])
-    response = sp.ImmutableMatrix(solved.jacobian([q_first, q_second]).applyfunc(_over_stability))
+    common = _common_denominator()
+    jacobian = solved.jacobian([q_first, q_second])
+    response = sp.ImmutableMatrix(jacobian.applyfunc(lambda entry: sp.factor(sp.cancel(entry * common)) / common))
 
     d, x, first, sigma_matrix, q = (_ordered(name) for name in ("D", "{x_k}", "{e_1}", r"\Sigma", "Q"))
     by_noise = sp.ImmutableMatrix([[eta**2 * sigma**2 - 2 * eta * a_first, -eta * a_second], [-eta * a_second, 0]])
@@ -105,13 +118,6 @@ def _covariance() -> "tuple[Steps, Any, Any]":
         ("Eq. (12)", _equal(_ordered("F"), response)),
     )
     return steps, propagator, response
-
-
-def _variances(entries: Any) -> Any:
-    """sigma_theta^2 and sigma_v^2 of Eq. (14) from E_11 and E_21."""
-    eta, _, _, sigma, _ = _parameters()
-    response = _covariance()[2]
-    return eta**2 * sigma**2 * response * _vector(1 - 2 * entries[0], -entries[1])
 
 
 # ---- The noise of each order of batches ------------------------------------------------------------------------------
@@ -189,10 +195,11 @@ def _few_batches(count: int) -> "tuple[Steps, Any, Any]":
         total += sp.Rational(count - lag, count * (count - 1)) * propagator**lag
     e = (total * sp.Matrix([[1, 0], [0, 0]])).applyfunc(sp.factor).as_immutable()
     steps: Steps = (
-        ("With so many batches", _equal(batches, sp.Integer(count))),
+        ("Batches per epoch", _equal(batches, sp.Integer(count))),
         ("Eq. (16)", _equal(_ordered("E"), e)),
     )
-    return (steps, *(_over_stability(entry) for entry in _from_entries(e[0, 0], e[1, 0])))
+    denominator = sp.binomial(count, 2) * _common_denominator()
+    return (steps, *(_over(entry, denominator) for entry in _from_entries(e[0, 0], e[1, 0])))
 
 
 def _one_batch() -> "tuple[Steps, Any, Any]":
@@ -216,8 +223,8 @@ def _by_roots(larger: Any, smaller: Any, larger_power: Any, smaller_power: Any) 
 
 def _any_number_of_batches() -> "tuple[Steps, Any, Any]":
     sp = algebra()
-    eta, curvature, beta, _, batches = _parameters()
-    z, z_plus, z_minus = sp.symbols("z z_+ z_-")
+    beta, _, batches = _parameters()[2:]
+    z, z_plus, z_minus, upper, lower = sp.symbols("z z_+ z_- E_11 E_21")
     propagator = _covariance()[1]
     characteristic = (z * sp.eye(2) - propagator).det()
     middle, root = propagator[0, 0] / 2, sp.sqrt(propagator[0, 0] ** 2 - 4 * beta) / 2
@@ -228,8 +235,9 @@ def _any_number_of_batches() -> "tuple[Steps, Any, Any]":
         ("Eigenvalues of D", _equal(characteristic, sp.Integer(0))),
         ("that is", _equal(z_plus, roots[z_plus])),
         ("and", _equal(z_minus, roots[z_minus])),
-        ("Upper left entry of E", _equal(sp.Symbol("E_11"), first)),
-        ("Lower left entry of E", _equal(sp.Symbol("E_21"), second)),
+        ("Upper left entry of E", _equal(upper, first)),
+        ("Lower left entry of E", _equal(lower, second)),
+        ("In Eq. (14)", _equal(_vector(*_variance_symbols()), _from_entries(upper, lower))),
     )
     return (steps, *(entry.subs(roots) for entry in _from_entries(first, second)))
 
@@ -249,14 +257,17 @@ def _flat() -> "tuple[Steps, Any, Any]":
             for part in sp.fraction(sp.together(expression))
         )
         pairs = ((sp.factor(n), sp.factor(d)) for n, d in zip(numerator, denominator, strict=False))
-        limits.append(next(sp.factor(n / d) for n, d in pairs if d != 0))
+        limits.append(next(n / d for n, d in pairs if d != 0))
+    weight, velocity = (
+        _over(limit, factor * batches * (batches - 1) * (1 - beta) ** order * (1 + beta))
+        for limit, factor, order in zip(limits, (6, 1), (5, 3), strict=True)
+    )
     steps: Steps = (
-        ("Eigenvalues of D", _equal(sp.Symbol("z_+"), z)),
-        ("and", _equal(sp.Symbol("z_-"), beta / z)),
-        ("where", _equal(curvature, of_z)),
+        ("One eigenvalue of D is z, the other", _equal(sp.Symbol("z_-"), beta / z)),
+        ("Trace of D", _equal(curvature, of_z)),
         ("Limit", _equal(z, sp.Integer(1))),
     )
-    return steps, limits[0], limits[1]
+    return steps, weight, velocity
 
 
 # ---- Results ---------------------------------------------------------------------------------------------------------
@@ -271,9 +282,10 @@ def _symbols(noise: str) -> Any:
     }.get(noise, (eta, curvature, beta, sigma))
 
 
-def _derivation(quantity: str, noise: str, symbol: str, result: Any, steps: "Steps") -> Derivation:
-    last = ("Result", _equal(algebra().Symbol(symbol), result))
-    return Derivation(f"{quantity} {noise}", _symbols(noise), (*steps, last), result)
+def _derivation(quantity: str, noise: str, symbol: Any, result: Any, steps: "Steps") -> Derivation:
+    if noise != "reshuffled":  # its result with the eigenvalues filled in is too long to read
+        steps = (*steps, ("Result", _equal(symbol, result)))
+    return Derivation(f"{quantity} {noise}", _symbols(noise), steps, result)
 
 
 def weight_variance(noise: str) -> Derivation:
@@ -283,8 +295,8 @@ def weight_variance(noise: str) -> Derivation:
         noise: one of ``NOISES``.
 
     Returns:
-        The derivation; its symbols are eta, lambda, beta, sigma, for ``reshuffled`` also M, for ``reshuffled_flat`` eta,
-        beta, sigma, M. Its function for ``reshuffled`` wants a complex lambda wherever the eigenvalues of D are complex.
+        The derivation. Its symbols are eta, lambda, beta, sigma, then M for ``reshuffled``; without lambda for
+        ``reshuffled_flat``. The function for ``reshuffled`` wants a complex lambda where D has complex eigenvalues.
 
     Raises:
         ValueError: for another noise.
@@ -294,7 +306,7 @@ def weight_variance(noise: str) -> Derivation:
         eta**2*sigma**2/((1 - beta)*(2*beta - eta*lambda + 2))
     """
     steps, weight, _ = _variances(noise)
-    return _derivation("weight_variance", noise, r"{\sigma_\theta^2}", weight, steps)
+    return _derivation("weight_variance", noise, _variance_symbols()[0], weight, steps)
 
 
 def velocity_variance(noise: str) -> Derivation:
@@ -314,17 +326,17 @@ def velocity_variance(noise: str) -> Derivation:
         2*eta**2*sigma**2/((1 - beta)*(2*beta - eta*lambda + 2))
     """
     steps, _, velocity = _variances(noise)
-    return _derivation("velocity_variance", noise, r"{\sigma_v^2}", velocity, steps)
+    return _derivation("velocity_variance", noise, _variance_symbols()[1], velocity, steps)
 
 
 def correlation_time(noise: str) -> Derivation:
-    """tau = 2 sigma_theta^2 / sigma_v^2, Eq. (18), in steps.
+    """The correlation time tau = 2 sigma_theta^2 / sigma_v^2 of the velocity, Eq. (18), in steps.
 
     Args:
         noise: one of ``NOISES_WITH_TIME``.
 
     Returns:
-        The derivation, with symbols as of `weight_variance`, though neither eta nor sigma may matter.
+        The derivation, with symbols as of `weight_variance`; sigma does not matter.
 
     Raises:
         ValueError: for another noise.
@@ -333,17 +345,18 @@ def correlation_time(noise: str) -> Derivation:
         >>> correlation_time("white").result
         (beta + 1)/(eta*lambda)
     """
-    sp = algebra()
+    tau, symbols = algebra().Symbol(r"\tau"), _variance_symbols()
     if noise not in NOISES_WITH_TIME:
         raise ValueError(f"noise={noise!r} is not one of those with a correlation time: {', '.join(NOISES_WITH_TIME)}")
     steps, weight, velocity = _variances(noise)
-    ratio = 2 * weight / velocity
-    result = ratio if noise == "reshuffled" else sp.factor(ratio)
-    variances = (
-        ("Weight variance", _equal(sp.Symbol(r"{\sigma_\theta^2}"), weight)),
-        ("Velocity variance", _equal(sp.Symbol(r"{\sigma_v^2}"), velocity)),
-    )
-    return _derivation("correlation_time", noise, r"\tau", result, (*steps, *variances))
+    by_definition = ("Correlation time, Eq. (18)", _equal(tau, 2 * symbols[0] / symbols[1]))
+    if noise != "reshuffled":
+        steps = (
+            *steps,
+            ("Weight variance", _equal(symbols[0], weight)),
+            ("Velocity variance", _equal(symbols[1], velocity)),
+        )
+    return _derivation("correlation_time", noise, tau, 2 * weight / velocity, (*steps, by_definition))
 
 
 def _catalogue() -> dict[str, Callable[[], Derivation]]:

@@ -1,0 +1,284 @@
+"""The noise of mini-batch gradients for every batch order, and other noises that are added to gradients.
+
+All are stationary: averages over the phase within an epoch and over orders, for batch gradients at fixed weights. Those
+without replacement come from theory.epoch_noise; sim.batch_order draws the batches themselves. What acts on weights
+instead (Anti-PGD, Langevin noise) is given as the gradient noise that would do the same.
+
+    batch order                      class                   c_h / c_0
+    with replacement                 ``WhiteNoise``          1{h=0}
+    a new order every epoch          ``Reshuffled``          1{h=0} - 1{0<|h|<M} (M - |h|) / (M (M - 1))
+    a new order every E epochs       ``ReshuffledEvery``     (1 - |h| / (E M))_+ (M 1{M divides h} - 1) / (M - 1)
+    one order for all epochs         ``ShuffledOnce``        (M 1{M divides h} - 1) / (M - 1)
+    samples enter and leave          ``Persistent``          r^|h|
+
+Reference: [mignacco2022] persistent batches; [orvieto2022] Anti-PGD
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from theory.absorbing import Floats
+from theory.epoch_noise import Reshuffled, ReshuffledEvery, ShuffledOnce
+from theory.gradient_noise_base import (
+    FiniteRangeNoise,
+    GradientNoise,
+    LagSums,
+    SumOfNoises,
+    TabulatedNoise,
+    checked_batch_size,
+    checked_variance,
+    whole_lags,
+)
+from theory.heavy_ball import HeavyBall
+
+__all__ = [
+    "AntiCorrelatedIncrements",
+    "GradientNoise",
+    "Persistent",
+    "Reshuffled",
+    "ReshuffledEvery",
+    "ShuffledOnce",
+    "SumOfNoises",
+    "TabulatedNoise",
+    "WhiteNoise",
+]
+
+
+@dataclass(frozen=True)
+class WhiteNoise(FiniteRangeNoise):
+    """Uncorrelated noise: batches with replacement, or thermal noise.
+
+    Attributes:
+        variance: c_0 = S(omega) [gradient^2].
+    """
+
+    variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        checked_variance("variance", self.variance)
+
+    @classmethod
+    def with_replacement(cls, example_variance: float, samples: int, batch_size: int) -> "WhiteNoise":
+        """The noise of batches whose examples are drawn independently: c_0 = C_0 / S.
+
+        Args:
+            example_variance: C_0 = (1 / N) sum_n (gradient_n - mean)^2 along the direction [gradient^2].
+            samples: N, the number of training samples.
+            batch_size: S, samples in a batch.
+
+        Returns:
+            The noise.
+
+        Raises:
+            ValueError: for a negative variance, or unless 1 <= batch_size <= samples.
+        """
+        return cls(checked_variance("example_variance", example_variance) / checked_batch_size(samples, batch_size))
+
+    @classmethod
+    def thermal(cls, temperature: float, learning_rate: float, momentum: float = 0.0) -> "WhiteNoise":
+        """Langevin noise of temperature T: c_0 = 2 (1 - beta) T / eta.
+
+        Without momentum it adds sqrt(2 eta T) xi to the weight. The fluctuation-dissipation theorem holds with T at all
+        frequencies.
+
+        Args:
+            temperature: T >= 0 [loss].
+            learning_rate: eta > 0.
+            momentum: beta, 0 <= beta < 1.
+
+        Returns:
+            The noise.
+
+        Raises:
+            ValueError: for arguments out of range.
+        """
+        modes = HeavyBall(learning_rate, 0.0, momentum)
+        return cls(2 * (1 - modes.momentum) * checked_variance("temperature", temperature) / learning_rate)
+
+    @property
+    def reach(self) -> int:
+        """No lag but zero."""
+        return 0
+
+    def autocovariance(self, lags: npt.ArrayLike) -> Floats:
+        """c_h = c_0 at h = 0, else 0.
+
+        Args:
+            lags: h, whole numbers of updates of either sign, any shape.
+
+        Returns:
+            [gradient^2], in the shape of the lags.
+        """
+        return np.where(whole_lags(lags) == 0, self.variance, 0.0)
+
+
+@dataclass(frozen=True)
+class AntiCorrelatedIncrements(FiniteRangeNoise):
+    """The increments xi_{k+1} - xi_k of independent noise, as Anti-PGD adds them: S(omega) = 2 c_0 sin^2(omega / 2).
+
+    Attributes:
+        variance: c_0 = 2 Var(xi) in units of the gradient; c_1 = -c_0 / 2 [gradient^2].
+    """
+
+    variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        checked_variance("variance", self.variance)
+
+    @classmethod
+    def of_weights(cls, standard_deviation: float, learning_rate: float) -> "AntiCorrelatedIncrements":
+        """Increments of noise that is added to the weights: c_0 = 2 s^2 / eta^2.
+
+        Args:
+            standard_deviation: s >= 0, of xi [weight].
+            learning_rate: eta > 0.
+
+        Returns:
+            The noise.
+
+        Raises:
+            ValueError: for arguments out of range.
+        """
+        modes = HeavyBall(learning_rate, 0.0)
+        return cls(2 * (checked_variance("standard_deviation", standard_deviation) / modes.learning_rate) ** 2)
+
+    @property
+    def reach(self) -> int:
+        """Neighbours only."""
+        return 1
+
+    @property
+    def sum_of_autocovariance(self) -> float:
+        """S(0) = 0."""
+        return 0.0
+
+    def autocovariance(self, lags: npt.ArrayLike) -> Floats:
+        """c_0, c_1 = -c_0 / 2, else 0.
+
+        Args:
+            lags: h, whole numbers of updates of either sign, any shape.
+
+        Returns:
+            [gradient^2], in the shape of the lags.
+        """
+        return np.select([whole_lags(lags) == 0, whole_lags(lags) == 1], [self.variance, -self.variance / 2], 0.0)
+
+    def spectrum(self, frequency: npt.ArrayLike) -> Floats:
+        """S(omega) = 2 c_0 sin^2(omega / 2).
+
+        Args:
+            frequency: omega [radians per update], any shape.
+
+        Returns:
+            [gradient^2], in the shape of the frequencies.
+        """
+        return 2 * self.variance * np.sin(np.asarray(frequency) / 2) ** 2
+
+
+@dataclass(frozen=True)
+class Persistent(GradientNoise):
+    """Noise that remembers: c_h = c_0 r^|h|, as of batches that samples enter and leave at random (persistent SGD).
+
+    Attributes:
+        correlation: r, -1 < r < 1; negative where samples leave faster than the batch is mixed.
+        variance: c_0 [gradient^2].
+    """
+
+    correlation: float
+    variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        checked_variance("variance", self.variance)
+        if not -1 < self.correlation < 1:
+            raise ValueError(f"correlation={self.correlation} must satisfy -1 < correlation < 1")
+
+    @classmethod
+    def two_state(
+        cls, example_second_moment: float, samples: int, batch_size: int, entry_probability: float
+    ) -> "Persistent":
+        """The noise of persistent batches at fixed weights: c_0 = (1 - b) m / S and r = 1 - entry_probability / b.
+
+        Each sample is in the batch (a fraction b = S / N of the time) or out, independently of the others; batch
+        gradients are divided by the mean size S. With entry_probability = b each batch is drawn afresh.
+
+        Args:
+            example_second_moment: m = (1 / N) sum_n gradient_n^2 along the direction [gradient^2]. The mean counts, as
+                the size of the batch fluctuates; at a minimum it is zero.
+            samples: N, the number of training samples.
+            batch_size: S, mean number of samples in a batch, S < N.
+            entry_probability: of a sample out of the batch to enter it, per update (eta / tau in the literature); one
+                in it leaves with probability entry_probability (1 - b) / b.
+
+        Returns:
+            The noise.
+
+        Raises:
+            ValueError: for arguments out of range, or a probability to leave above 1.
+        """
+        fraction = checked_batch_size(samples, batch_size) / samples
+        if not 0 < entry_probability <= 1 or entry_probability * (1 - fraction) > fraction or fraction == 1:
+            raise ValueError(
+                f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = "
+                f"batch_size / samples = {fraction:g} < 1, or samples would leave with a probability above 1"
+            )
+        moment = checked_variance("example_second_moment", example_second_moment)
+        return cls(1 - entry_probability / fraction, moment * (1 - fraction) / batch_size)
+
+    @property
+    def sum_of_autocovariance(self) -> float:
+        """S(0) = c_0 (1 + r) / (1 - r)."""
+        return self.variance * (1 + self.correlation) / (1 - self.correlation)
+
+    def autocovariance(self, lags: npt.ArrayLike) -> Floats:
+        """c_h = c_0 r^|h|.
+
+        Args:
+            lags: h, whole numbers of updates of either sign, any shape.
+
+        Returns:
+            [gradient^2], in the shape of the lags.
+        """
+        return self.variance * self.correlation ** whole_lags(lags).astype(float)
+
+    def spectrum(self, frequency: npt.ArrayLike) -> Floats:
+        """S(omega) = c_0 (1 - r^2) / ((1 - r)^2 + 4 r sin^2(omega / 2)).
+
+        Args:
+            frequency: omega [radians per update], any shape.
+
+        Returns:
+            [gradient^2], in the shape of the frequencies.
+        """
+        r = self.correlation
+        return self.variance * (1 - r**2) / ((1 - r) ** 2 + 4 * r * np.sin(np.asarray(frequency) / 2) ** 2)
+
+    def lag_sums(self, modes: HeavyBall) -> LagSums:
+        """Geometric series in r D.
+
+        Args:
+            modes: the modes that filter the noise.
+
+        Returns:
+            The polynomials.
+        """
+        r = self.correlation
+        tail = (self.variance * r) * (modes.one * (1 - r) + modes.difference * r).inverse()
+        return LagSums(tail, tail * (1 / (1 - r)))
+
+    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
+        """phi_h = r^h c_0 sum_j g_j r^j.
+
+        Args:
+            modes: the modes with impulse response g_j.
+
+        Yields:
+            phi_h, in the shape of the curvature [gradient^2].
+        """
+        r = self.correlation
+        phi = self.variance / ((1 - r) * (1 - modes.momentum * r) + modes.contraction * r)
+        while True:
+            yield phi
+            phi = phi * r
