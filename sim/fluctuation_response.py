@@ -1,0 +1,140 @@
+"""Kernel for fluctuations and answers of SGD with momentum on a quadratic: autocovariances, and twins under a force.
+
+Beside each recursion (sim.quadratic) runs a twin for some steps, with the same noise; in its first step a force acts on
+it alone. Their difference is the answer, free of sampling error because the recursion is linear.
+"""
+
+import numpy as np
+from numba import njit
+
+from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
+from sim.quadratic import (
+    CURVATURE,
+    NORMALS,
+    SHUFFLED_ONCE,
+    THETA,
+    VELOCITIES,
+    VELOCITY,
+    correlate,
+    draw_epoch,
+)
+
+_TWIN, _TWIN_VELOCITY, _WORK = (NORMALS + k * LANES for k in (2, 3, 4))
+
+
+@njit(**KERNEL)
+def _step(work, kind, batch, batches, correlation, momentum, keep, twin, force):
+    """One step of all lanes, and of the twins if ``twin``; adds v^2 to its sum if ``keep`` is 1."""
+    wide_vectors()
+    correlate(work, NORMALS, kind, batch, batches, correlation)
+    for i in range(LANES):
+        velocity = momentum * work[VELOCITY + i] - work[CURVATURE + i] * work[THETA + i] - work[NORMALS + i]
+        work[VELOCITY + i] = velocity
+        work[THETA + i] += velocity
+        work[VELOCITIES + i] += keep * velocity * velocity
+    if twin:
+        for i in range(LANES):
+            velocity = momentum * work[_TWIN_VELOCITY + i] - work[CURVATURE + i] * work[_TWIN + i] - work[NORMALS + i]
+            velocity += force
+            work[_TWIN_VELOCITY + i] = velocity
+            work[_TWIN + i] += velocity
+
+
+@njit(**KERNEL)
+def _split(work):
+    """Let the twins begin where their siblings are."""
+    work[_TWIN : _TWIN + LANES] = work[THETA : THETA + LANES]
+    work[_TWIN_VELOCITY : _TWIN_VELOCITY + LANES] = work[VELOCITY : VELOCITY + LANES]
+
+
+@njit(**KERNEL)
+def _answer(work, answers, lag):
+    for i in range(LANES):
+        answers[lag * LANES + i] = work[_TWIN + i] - work[THETA + i]
+
+
+@njit(**KERNEL)
+def _remember(work, ring, products, step, keep):
+    """Put theta into the ring, which has a place for each lag, and add its products with all that is there."""
+    wide_vectors()
+    places = len(ring) // LANES
+    place = step % places
+    ring[place * LANES : (place + 1) * LANES] = work[THETA : THETA + LANES]
+    if not keep:
+        return
+    for lag in range(places):
+        past = (place - lag if lag <= place else place - lag + places) * LANES
+        for i in range(LANES):
+            products[lag * LANES + i] += work[THETA + i] * ring[past + i]
+
+
+@njit(**KERNEL)
+def run_fluctuation_response(
+    products,
+    answers,
+    velocities,
+    key,
+    first_number,
+    curvature,
+    momentum,
+    kind,
+    batches,
+    correlation,
+    force,
+    burn_in,
+    steps,
+):
+    """Run recursions from theta = v = 0, with noise of unit variance and learning rate times noise 1.
+
+    Args:
+        products: filled with the sums of theta_k theta_{k-h} over the recorded steps k, shape (n, largest lag + 1).
+        answers: filled with the differences of the twins h steps after the split, 0 for h = 0, likewise.
+        velocities: filled with the sums of v^2, shape (n,).
+        key: of the run, uint64, shape (2,).
+        first_number: number of the first recursion.
+        curvature: learning rate times curvature of each recursion, shape (n,).
+        momentum: beta.
+        kind: as sim.quadratic.
+        batches: M, of an epoch; 1 for noise without epochs.
+        correlation: of PERSISTENT noise from step to step.
+        force: on the twins, in the step after the burn-in, in units of the standard deviation of the noise.
+        burn_in: steps that are not recorded, a whole number of epochs and no fewer than the largest lag.
+        steps: that are recorded, likewise.
+    """
+    n, lags = products.shape
+    epoch = np.zeros(batches * LANES if kind == SHUFFLED_ONCE else 0)
+    state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    for begin in range(0, n, LANES):
+        work, ring = np.zeros(_WORK), np.zeros(lags * LANES)
+        sums, differences = np.zeros(lags * LANES), np.zeros(lags * LANES)
+        normals = work[NORMALS : NORMALS + 2 * LANES]
+        lanes = min(LANES, n - begin)
+        for i in range(LANES):
+            seed_lane(state, i, tickets, key, first_number + begin + i)
+            work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
+        if kind == SHUFFLED_ONCE:
+            draw_epoch(epoch, work, state, normals, batches)
+        batch = 0
+        for step in range(burn_in + steps):
+            # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
+            if kind == SHUFFLED_ONCE:
+                normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
+            elif step % 2 == 0:
+                normal_pairs(state, normals)
+            else:
+                normals[:LANES] = normals[LANES:]
+            lag = step - burn_in + 1  # of the twins after this step
+            keep, twin, pushed = lag >= 1, 1 <= lag < lags, force if lag == 1 else 0.0
+            kept = 1.0 if keep else 0.0
+            if lag == 1:
+                _split(work)
+            _step(work, kind, batch, batches, correlation, momentum, kept, twin, pushed)
+            if twin:
+                _answer(work, differences, lag)
+            _remember(work, ring, sums, step, keep)
+            batch = batch + 1 if batch + 1 < batches else 0
+        for i in range(lanes):
+            velocities[begin + i] = work[VELOCITIES + i]
+            for lag in range(lags):
+                products[begin + i, lag] = sums[lag * LANES + i]
+                answers[begin + i, lag] = differences[lag * LANES + i]

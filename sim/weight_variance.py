@@ -1,0 +1,168 @@
+"""Weight and velocity variances of SGD with momentum on a quadratic, simulated: the counterpart of
+theory.weight_variance.
+
+The noise is Gaussian with the autocovariance of the batch order; real batches of indices are in sim.batch_order. Each
+(direction, replica) is a recursion of its own (sim.quadratic), so that replicas give honest errors however slow a mode
+is.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.ensemble import Progress, run_in_chunks
+from sim.random_streams import kernel_key
+from theory.absorbing import whole_number
+from theory.estimate import Estimate
+from theory.gradient_noise import (
+    AntiCorrelatedIncrements,
+    GradientNoise,
+    Persistent,
+    Reshuffled,
+    ReshuffledEvery,
+    ShuffledOnce,
+    WhiteNoise,
+)
+from theory.heavy_ball import HeavyBall
+
+Floats = npt.NDArray[np.float64]
+
+CHUNK = 1024
+"""Recursions in a chunk: sixteen groups of lanes."""
+
+RELAXATIONS = 12
+"""Of the slowest mode, before anything is recorded: of the start, e^-24 of a variance is left."""
+
+LONGEST_BURN_IN = 10**7
+"""A longer one has to be asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedVariances:
+    """What replicas of each direction gave.
+
+    Attributes:
+        modes: the directions.
+        weight_variance: <theta^2> for each direction, in the order of ``modes.curvature``.
+        velocity_variance: <v^2>, likewise.
+        window_variance: variance about the mean of the recorded steps, likewise; smaller for modes that are slower than
+            the window.
+        replicas: of each direction that are complete.
+        requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+    """
+
+    modes: HeavyBall
+    weight_variance: tuple[Estimate, ...]
+    velocity_variance: tuple[Estimate, ...]
+    window_variance: tuple[Estimate, ...]
+    replicas: int
+    requested: int
+
+
+def simulate_weight_variance(
+    modes: HeavyBall,
+    noise: GradientNoise,
+    rng: np.random.Generator,
+    *,
+    steps: int,
+    replicas: int = 256,
+    burn_in: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> SimulatedVariances:
+    """Variances along each direction of a quadratic, averaged over whole epochs.
+
+    Args:
+        modes: the directions, curvature of shape (D,).
+        noise: WhiteNoise, Reshuffled, ShuffledOnce, AntiCorrelatedIncrements or Persistent.
+        rng: source of randomness: two draws make the key of all recursions.
+        steps: that are recorded, a whole number of epochs if the noise has epochs.
+        replicas: independent recursions of each direction.
+        burn_in: steps before, likewise; by default 12 relaxation times of the slowest mode and at least ten epochs.
+        threads: by default one for each processor; the result does not depend on it.
+        progress: told after each chunk of recursions.
+
+    Returns:
+        The variances; of fewer replicas than asked for after Ctrl-C.
+
+    Raises:
+        ValueError: for a noise that has no simulation here, numbers out of range, steps that are no whole epochs, or a
+            mode so flat that the default burn-in would exceed 10^7 steps.
+    """
+    from sim.quadratic import run_quadratic
+
+    kind, batches, correlation = noise_of_kernel(noise)
+    steps, replicas = whole_number("steps", steps, 1), whole_number("replicas", replicas, 2)
+    before = steps_to_forget(modes, batches) if burn_in is None else whole_number("burn_in", burn_in, 0)
+    for name, value in (("steps", steps), ("burn_in", before)):
+        if value % batches:
+            raise ValueError(f"{name}={value} must be a whole number of epochs, each of {batches} steps")
+    scaled = modes.learning_rate * np.ravel(modes.curvature)
+    # Replica by replica, so that what is complete after Ctrl-C is complete for all directions.
+    recursions = np.tile(scaled, replicas)
+    sums, squares, velocities = (np.empty(len(recursions)) for _ in range(3))
+    key = kernel_key(rng)
+
+    def kernel(first: int, stop: int) -> None:
+        run_quadratic(
+            sums[first:stop],
+            squares[first:stop],
+            velocities[first:stop],
+            key,
+            first,
+            recursions[first:stop],
+            float(modes.momentum),
+            kind,
+            batches,
+            correlation,
+            before,
+            steps,
+        )
+
+    done = run_in_chunks(kernel, len(recursions), threads=threads, chunk=CHUNK, progress=progress) // len(scaled)
+    if done < 2:
+        raise KeyboardInterrupt
+    unit = modes.learning_rate**2 * noise.variance
+    mean, square, velocity = (
+        values[: done * len(scaled)].reshape(done, len(scaled)) / steps for values in (sums, squares, velocities)
+    )
+
+    def estimates(values: Floats) -> tuple[Estimate, ...]:
+        return tuple(Estimate.from_samples(unit * column) for column in values.T)
+
+    return SimulatedVariances(
+        modes, estimates(square), estimates(velocity), estimates(square - mean**2), done, replicas
+    )
+
+
+def noise_of_kernel(noise: GradientNoise) -> tuple[int, int, float]:
+    """The noise as the kernel knows it: (kind, batches in an epoch or 1, correlation)."""
+    from sim import quadratic
+
+    if isinstance(noise, WhiteNoise):
+        return quadratic.WHITE, 1, 0.0
+    if isinstance(noise, Reshuffled) or (isinstance(noise, ReshuffledEvery) and noise.epochs == 1):
+        return quadratic.RESHUFFLED, noise.batches_per_epoch, 0.0
+    if isinstance(noise, ShuffledOnce):
+        return quadratic.SHUFFLED_ONCE, noise.batches_per_epoch, 0.0
+    if isinstance(noise, AntiCorrelatedIncrements):
+        return quadratic.INCREMENTS, 1, 0.0
+    if isinstance(noise, Persistent):
+        return quadratic.PERSISTENT, 1, float(noise.correlation)
+    raise ValueError(f"noise={noise} has no Gaussian simulation; draw batches of indices with sim.batch_order")
+
+
+def steps_to_forget(modes: HeavyBall, batches: int) -> int:
+    """Steps until the start is forgotten, a whole number of epochs."""
+    trace = 1 + modes.momentum - modes.learning_rate * np.ravel(modes.curvature)
+    root = np.sqrt((trace**2 - 4 * modes.momentum).astype(complex))
+    slowest = float(np.maximum(abs(trace + root), abs(trace - root)).max()) / 2
+    steps = math.inf if slowest >= 1 else RELAXATIONS / -math.log(max(slowest, 1e-300))
+    if steps > LONGEST_BURN_IN:
+        raise ValueError(
+            f"the flattest mode relaxes by a factor {slowest:.12g} per step: forgetting the start would take more than "
+            f"{LONGEST_BURN_IN} steps; give burn_in, or leave out directions of curvature 0"
+        )
+    return batches * max(math.ceil(steps / batches), 10)
