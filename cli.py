@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
+from commands.effective_temperature import predict_effective_temperature, simulate_effective_temperature
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
 from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
+from commands.weight_variance import predict_weight_variance, simulate_weight_variance
+from commands.widening_valley import predict_widening_valley, simulate_widening_valley
 
 __all__ = ["DISAGREES", "FAILED", "STOPPED", "USAGE", "main"]
 
@@ -74,9 +77,21 @@ def validate() -> None:
     """Real networks beside the theory."""
 
 
-for command in (predict_resetting, predict_perturbation):
+for command in (
+    predict_resetting,
+    predict_perturbation,
+    predict_weight_variance,
+    predict_effective_temperature,
+    predict_widening_valley,
+):
     predict.add_command(command)
-for command in (simulate_resetting, simulate_perturbation):
+for command in (
+    simulate_resetting,
+    simulate_perturbation,
+    simulate_weight_variance,
+    simulate_effective_temperature,
+    simulate_widening_valley,
+):
     simulate.add_command(command)
 for command in (validate_resetting, validate_perturbation):
     validate.add_command(command)

@@ -1,0 +1,177 @@
+"""``jostle predict effective-temperature`` and ``jostle simulate effective-temperature`` as a user meets them."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+import theory.effective_temperature
+
+PREDICT, SIMULATE = ("predict", "effective-temperature"), ("simulate", "effective-temperature")
+ONE_MODE = ("--learning-rate", 0.5, "--momentum", 0.8, "--batches", 20, "--curvature", 0.1)  # eta lambda = 0.05
+ORDERS = ("--order", "reshuffled", "--order", "with_replacement", "--order", "persistent:correlation=0.9")
+SHORT = ("--runs", 200, "--epochs", 40, "--lag", 1, "--lag", 4, "--quiet")
+
+
+def jostle(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
+
+
+def result_of(*arguments: Any) -> dict[str, Any]:
+    result = jostle(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_help_has_examples() -> None:
+    for words in (PREDICT, SIMULATE):
+        result = jostle(*words, "-h")
+        assert result.exit_code == 0
+        assert "jostle " + " ".join(words) + " --" in result.output
+
+
+def test_predictions_are_the_anchors() -> None:
+    record = result_of(*PREDICT, *ONE_MODE, *ORDERS, "--order", "anti_pgd", "--frequency", 0.3068, "--lag", 1)
+    static = {row["order"]: row for row in record["result"]["static"]}
+    expected = {
+        "reshuffled": (1.56000858298, 2.40366346657),
+        "with_replacement": (2.53521126761, 2.53521126761),
+        "persistent:correlation=0.9": (18.3021416168, 5.97337449354),
+        "anti_pgd": (0.140845070423 / 2, 1.14084507042 / 2),  # of noise of unit variance
+    }
+    assert set(static) == set(expected)
+    for order, (configurational, kinetic) in expected.items():
+        assert static[order]["configurational"] == pytest.approx(configurational, rel=1e-11)
+        assert static[order]["kinetic"] == pytest.approx(kinetic, rel=1e-11)
+        assert static[order]["equipartition_index"] == pytest.approx(configurational / kinetic, rel=1e-10)
+    spectral = {row["order"]: row["temperature"] for row in record["result"]["spectral"]}
+    assert spectral["reshuffled"] == pytest.approx(2.630, abs=1e-3)
+    assert spectral["persistent:correlation=0.9"] == pytest.approx(5.05, abs=1e-2)
+    assert spectral["with_replacement"] == pytest.approx(2.5, rel=1e-14)
+    assert [row["temperature"] for row in record["result"]["lags"] if row["order"] == "with_replacement"] == [
+        pytest.approx(2.5, rel=1e-12)
+    ]
+    assert record["seed"] is None
+    assert record["parameters"]["lags"] == [1]
+
+
+def test_predictions_as_tables() -> None:
+    result = jostle(*PREDICT)
+    assert result.exit_code == 0, result.output
+    assert "of independent batches at all frequencies: 5" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[2].split() == [
+        *("order", "curvature", "configurational", "kinetic", "ratio"),
+        *("lag", "1", "lag", "2", "lag", "5", "lag", "10"),
+    ]
+    flattest = next(line for line in lines if line.startswith("with_replacement")).split()
+    assert flattest[1] == "0.2"
+    assert flattest[-4:] == ["5", "5", "5", "5"]
+    assert "frequency 0.001" in result.stdout
+
+
+def test_the_files_of_a_prediction(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    result = jostle(*PREDICT, *ONE_MODE, *ORDERS, "--order", "shuffled_once", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("shuffled_once: the spectrum has lines")
+    assert sorted(path.name for path in out.iterdir()) == ["lags.csv", "spectra.csv", "temperatures.png"]
+    spectra = rows_of(out / "spectra.csv")
+    assert {row["order"] for row in spectra} == {*ORDERS[1::2], "shuffled_once"}
+    assert float(spectra[0]["temperature"]) < 1e-3  # reshuffled: slow motion is cold
+    white = [float(row["temperature"]) for row in spectra if row["order"] == "with_replacement"]
+    assert white == pytest.approx([2.5] * 801, rel=1e-14)
+    # Lines end before the answer changes its sign, here after 15 updates.
+    assert max(int(row["lag"]) for row in rows_of(out / "lags.csv")) < 15
+    assert (out / "temperatures.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_simulations_agree(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = result_of(*SIMULATE, *ONE_MODE, *ORDERS, *SHORT, "--seed", 3, "--out", out)
+    found = record["result"]["comparisons"]
+    assert len(found) == 3 * 5
+    assert {row["verdict"] for row in found} == {"agrees"}
+    assert found[0]["quantity"] == "reshuffled, curvature 0.1, configurational"
+    assert found[0]["predicted"] == pytest.approx(1.56000858298, rel=1e-11)
+    assert found[0]["simulated"]["n"] == 200
+    assert not record["result"]["stopped_early"]
+    assert record["seed"] == 3
+    assert record["parameters"] | {"epochs": 40, "replicas": 200, "lags": [1, 4]} == record["parameters"]
+    simulated = rows_of(out / "simulated.csv")
+    assert [(row["order"], row["lag"]) for row in simulated[:2]] == [("reshuffled", "1"), ("reshuffled", "4")]
+    assert float(simulated[0]["temperature"]) == found[3]["simulated"]["value"]
+    assert (out / "temperatures.png").exists()
+
+
+def test_simulations_are_repeatable_and_tabled() -> None:
+    command = (*SIMULATE, *ONE_MODE, *SHORT, "--burn-in", 10)
+    one, two = jostle(*command, "--threads", 1), jostle(*command, "--threads", 2)
+    assert one.exit_code == two.exit_code == 0
+    assert one.stdout == two.stdout
+    assert one.stdout != jostle(*command, "--seed", 1).stdout
+    assert one.stdout.splitlines()[-1] == "200 replicas of 40 epochs; seed 0"
+    assert one.stdout.count("agrees") == 2 * 5
+
+
+def test_a_wrong_theory_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = theory.effective_temperature.lag_temperature
+    monkeypatch.setattr(theory.effective_temperature, "lag_temperature", lambda *arguments: 1.1 * exact(*arguments))
+    result = jostle(*SIMULATE, *ONE_MODE, *SHORT, "--order", "reshuffled")
+    assert result.exit_code == cli.DISAGREES
+    assert result.stdout.count("disagrees") == 2  # both lags, and no static temperature
+
+
+def test_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sim.effective_temperature as module
+
+    whole = module.run_in_chunks
+
+    def interrupted(kernel: Any, runs: int, **settings: Any) -> int:
+        whole(kernel, runs, **settings)
+        return 50
+
+    monkeypatch.setattr(module, "run_in_chunks", interrupted)
+    result = jostle(*SIMULATE, *ONE_MODE, *ORDERS, *SHORT)
+    assert result.exit_code == cli.STOPPED
+    assert "50 replicas of 40 epochs" in result.stdout
+    assert "with_replacement" not in result.stdout
+    assert "stopped early" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments", "message"),
+    [
+        (PREDICT, ("--order", "sorted"), "order 'sorted' is unknown"),
+        (PREDICT, ("--frequency", 4), "must lie between 0 and pi"),
+        (PREDICT, ("--learning-rate", 0), "learning_rate=0.0 must be finite and > 0"),
+        (PREDICT, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
+        (SIMULATE, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
+        (SIMULATE, ("--curvature", 0), "curvature=0.0 must be > 0"),
+        (SIMULATE, ("--order", "reshuffled_every:epochs=2"), "has no Gaussian simulation"),
+        (SIMULATE, ("--batches", 1), "batches"),
+        (SIMULATE, ("--lag", 0), "0 is not in the range"),
+    ],
+)
+def test_usage_errors(words: tuple[str, ...], arguments: tuple[Any, ...], message: str) -> None:
+    result = jostle(*words, *arguments)
+    assert result.exit_code == cli.USAGE
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_units_do_not_depend_on_the_learning_rate() -> None:
+    small = ("--learning-rate", 0.005, "--momentum", 0.8, "--batches", 20, "--curvature", 10, "--lag", 2)
+    one = result_of(*PREDICT, *small)["result"]["lags"][0]["temperature"]
+    other = result_of(*PREDICT, *ONE_MODE, "--lag", 2)["result"]["lags"][0]["temperature"]
+    assert math.isclose(one, other, rel_tol=1e-12)
