@@ -111,18 +111,19 @@ def _print_latex(law: str) -> None:
 
 
 def _optimum(find: Callable[..., Optimum], law: PassageLaw, overhead: float) -> Optimum | None:
-    """The optimum; None for a law whose mean is infinite at all rates or intervals."""
-    from theory.optimal_restart import NoFiniteMean
+    """The optimum; None, and a line on stderr, for a law of which none is known."""
+    from theory.optimal_restart import NoOptimumFound
 
     try:
         return find(law, overhead)
-    except NoFiniteMean:
+    except NoOptimumFound as error:
+        hint(str(error), quiet=False)
         return None
 
 
 def _optimum_in_words(what: str, optimum: Optimum | None) -> str:
     if optimum is None:
-        return f"best {what}: none was found; every mean is infinite"
+        return f"best {what}: none was found"
     if optimum.boundary is None:
         return f"best {what}: {optimum.value:.6g}, E[T] = {optimum.mean:.6g}"
     if optimum.boundary == "neutral":
@@ -140,6 +141,13 @@ def _interior(optimum: Optimum | None) -> list[float]:
 def _values(asked: Sequence[float], optimum: Optimum | None, scale: float) -> list[float]:
     """What is asked for, or a few values around the optimum."""
     return sorted(set(asked)) or [(_interior(optimum) or [scale])[0] * factor for factor in FACTORS]
+
+
+def _known_intervals(law: PassageLaw, intervals: Sequence[float]) -> list[float]:
+    """Those that are long enough for a mean to be known (of most laws, all)."""
+    from theory.restart_attempt import least_success
+
+    return [interval for interval in intervals if float(law.arrived(interval)) >= least_success(law)]
 
 
 def _timers(rates: Sequence[float], intervals: Sequence[float]) -> list[tuple[str, float, PassageLaw]]:
@@ -168,7 +176,7 @@ def _predict_law(
     asked = bool(rates or intervals)
     rows = []
     shown_rates = _values(rates, best_rate, 1 / law.time_scale) if rates or not asked else []
-    shown_intervals = _values(intervals, best_interval, law.time_scale) if intervals or not asked else []
+    shown_intervals = list(intervals) if asked else _known_intervals(law, _values((), best_interval, law.time_scale))
     for kind, value, timer in _timers(shown_rates, shown_intervals):
         restarted = Restarted(law, timer, overhead=overhead)
         mean = restarted.mean
@@ -235,6 +243,8 @@ def _write_law(
     optima = (("Poisson, rate", best_rate, 1 / law.time_scale), ("sharp, every", best_interval, law.time_scale))
     for kind, optimum, scale in optima:
         values = ((_interior(optimum) or [scale])[0] * np.logspace(-2, 2, 161)).tolist()
+        if kind.startswith("sharp"):
+            values = _known_intervals(law, values)
         timers = _timers(values, ()) if kind.startswith("Poisson") else _timers((), values)
         means = np.array([Restarted(law, timer, overhead=overhead).mean for _, _, timer in timers])
         lines += [(kind, value, mean) for value, mean in zip(values, means, strict=True)]

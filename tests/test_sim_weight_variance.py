@@ -125,3 +125,26 @@ def test_flat_directions_need_a_burn_in_of_ones_own() -> None:
     # (M + 1) / 6, of a bridge that returns to 0 at the end of each epoch.
     assert abs(t_value(simulated.weight_variance[0], 11 / 6)) < 5
     assert math.isclose(simulated.weight_variance[0].value, 11 / 6, rel_tol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("scaled_curvature", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("batches", [2, 10, 50])
+def test_reshuffled_variances_to_a_thousandth(
+    seed: int, batches: int, scaled_curvature: float, momentum: float
+) -> None:
+    modes = HeavyBall(learning_rate=1.0, curvature=[scaled_curvature], momentum=momentum)
+    predicted = stationary_variances(modes, Reshuffled(batches))
+    epochs = math.ceil(700 * max(float(predicted.correlation_time[0]), 2.0) / batches)
+    simulated = simulate_weight_variance(
+        modes, Reshuffled(batches), stream(seed, "thousandth", batches), steps=epochs * batches, replicas=6400
+    )
+    pairs = [
+        (simulated.weight_variance[0], float(predicted.weight[0])),
+        (simulated.velocity_variance[0], float(predicted.velocity[0])),
+    ]
+    for estimate, value in pairs:
+        assert estimate.standard_error < 1.2e-3 * value
+        assert abs(t_value(estimate, value)) < 4
+    assert largest_t(simulated, WhiteNoise()) > 10

@@ -13,7 +13,8 @@ from sim.random_streams import stream
 from theory.continuous_chain import ContinuousChain, periodic_mean, poisson_mean
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
 from theory.estimate import agreement
-from theory.optimal_restart import optimal_interval
+from theory.optimal_restart import NoOptimumFound, optimal_interval
+from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture, PassageLaw, SurvivalLaw
 from theory.resetting import Restarted, michaelis_menten
 from theory.waiting_times import Exponential, Gamma, Hyperexponential, LogNormal, Pareto, Weibull, erlang
@@ -402,3 +403,14 @@ def test_numpy_numbers_as_parameters_do_not_warn() -> None:
     same = Brownian(distance=np.float64(1), diffusivity=np.float64(1))
     timer = Exponential(630.0**2)
     assert Restarted(same, timer).mean == Restarted(law, timer).mean == pytest.approx(1.0159e268, rel=1e-4)
+
+
+def test_what_an_inverted_survival_does_not_resolve_is_refused() -> None:
+    # Psi is good to 1e-9 only: E[T_P] would be wrong, or a false inf.
+    far = OrnsteinUhlenbeck(start=0.0, target=8.0, stiffness=1.0, diffusivity=1.0)
+    with pytest.raises(ValueError, match="is lost in the error 1e-09"):
+        _ = Restarted(far, Deterministic(30.0)).mean
+    with pytest.raises(NoOptimumFound, match="the best interval is not known"):
+        optimal_interval(far)
+    near = OrnsteinUhlenbeck(start=0.0, target=1.0, stiffness=1.0, diffusivity=1.0)
+    assert Restarted(near, Deterministic(0.5291056)).mean == pytest.approx(1.563154173, rel=1e-8)

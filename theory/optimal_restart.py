@@ -40,8 +40,8 @@ SAME = 1e-10
 """Means that differ by less than this fraction are equal; an edge is then preferred to the inside."""
 
 
-class NoFiniteMean(ValueError):
-    """The mean is infinite without restarts, and at every rate or interval that was examined."""
+class NoOptimumFound(ValueError):
+    """Every mean that was examined is infinite, or too few of them are known."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,11 @@ def optimal_interval(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> Opt
         grid = _while_it_falls(rises, grid, -math.log(10))
     # Where survival has an error, so has the slope, which divides by the probabilities of having arrived and not.
     undecided = max(UNDECIDED, 10 * law.survival_error / LEAST_PROBABILITY)
+    if law.survival_error > 0 and len(grid) < PER_DECADE:
+        raise NoOptimumFound(
+            f"{law}: Psi is an inverted transform, and hardly anywhere between {LEAST_PROBABILITY:g} and 1 minus that: "
+            "the best interval is not known"
+        )
     inside, first, _ = _turning_points(rises, grid, undecided)
     if first == 0 and math.isfinite(undisturbed):
         return Optimum(math.inf, undisturbed, "neutral")
@@ -237,7 +242,7 @@ def _best(mean: Callable[[float], float], inside: list[float], edges: list[tuple
     if found and min(found)[0] < (1 - SAME) * lowest:
         return Optimum(min(found)[1], min(found)[0], None)
     if lowest == math.inf:
-        raise NoFiniteMean("the mean is infinite without restarts, and at every rate or interval that was examined")
+        raise NoOptimumFound("the mean is infinite without restarts, and at every rate or interval that was examined")
     return Optimum(value, lowest, boundary)
 
 

@@ -81,6 +81,18 @@ def attempt(law: PassageLaw, timer: PassageLaw, rate: float = 0.0) -> Attempt:
     return _by_quadrature(law, timer, rate)
 
 
+def least_success(law: PassageLaw) -> float:
+    """Pr(T <= P) that is known at all: 0, or a thousand times the error of an inverted survival.
+
+    Args:
+        law: of T.
+
+    Returns:
+        A probability; intervals with less are refused.
+    """
+    return 1e3 * law.survival_error
+
+
 def attempt_transforms(law: PassageLaw, timer: PassageLaw, rates: npt.ArrayLike) -> tuple[Complexes, Complexes]:
     """A(s) and B(s) for complex s, of laws without jumps.
 
@@ -189,6 +201,11 @@ def _average(attempts: list[Attempt], weights: npt.ArrayLike) -> Attempt:
 
 def _until(law: PassageLaw, interval: float, rate: float) -> Attempt:
     """The timer rings at one known time."""
+    if float(law.arrived(interval)) < least_success(law):
+        raise ValueError(
+            f"interval={interval} is so short that Pr(T <= interval) is lost in the error {law.survival_error:g} of "
+            f"the survival of {law}; take a longer one"
+        )
     duration, slope = law.survival_integral(0, rate, interval), law.survival_integral(1, rate, interval)
     failure = math.exp(-rate * interval) * float(law.survival(interval))
     return Attempt(duration, slope, failure, interval * failure, _early(law, interval, rate, duration))
