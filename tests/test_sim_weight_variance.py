@@ -136,7 +136,8 @@ def test_reshuffled_variances_to_a_thousandth(
 ) -> None:
     modes = HeavyBall(learning_rate=1.0, curvature=[scaled_curvature], momentum=momentum)
     predicted = stationary_variances(modes, Reshuffled(batches))
-    epochs = math.ceil(700 * max(float(predicted.correlation_time[0]), 2.0) / batches)
+    memory = max(float(predicted.correlation_time[0]), 4 / (1 - momentum))  # of an underdamped mode, the envelope
+    epochs = math.ceil(700 * memory / batches)
     simulated = simulate_weight_variance(
         modes, Reshuffled(batches), stream(seed, "thousandth", batches), steps=epochs * batches, replicas=6400
     )
