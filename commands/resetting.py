@@ -376,7 +376,8 @@ def simulate_resetting(
             }
             for (kind, value, passages), c in zip(results, comparisons, strict=True)
         ]
-        parameters = {"law": law, "overhead": overhead, "horizon": horizon, "runs": runs, "method": method}
+        parameters = {"law": law, "rates": list(rates), "intervals": list(intervals), "overhead": overhead}
+        parameters |= {"horizon": horizon, "runs": runs, "method": method, "time_step": time_step}
         emit_json("simulate resetting", parameters, seed, {"comparisons": rows, "stopped_early": stopped})
     else:
         quantity = "E[T]" if math.isinf(horizon) else f"E[min(T, {horizon:g})]"

@@ -326,3 +326,9 @@ def test_means_of_a_law_with_noise_in_its_survival() -> None:
     assert best["boundary"] is None
     assert best["value"] == pytest.approx(0.5291056, rel=1e-4)
     assert best["mean"] == pytest.approx(1.563154173, rel=1e-8)
+
+
+def test_json_repeats_what_was_asked_for() -> None:
+    words = ("simulate", "resetting", *BROWNIAN, "--rate", 2, "-P", 0.5, "--runs", 1000, "--json", "--quiet")
+    parameters = json.loads(jostle(*words).stdout)["parameters"]
+    assert (parameters["rates"], parameters["intervals"], parameters["runs"]) == ([2.0], [0.5], 1000)
