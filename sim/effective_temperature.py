@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
-from sim.weight_variance import noise_of_kernel, steps_to_forget
+from sim.weight_variance import steps_to_forget
 from theory.absorbing import Floats, whole_number
 from theory.effective_temperature import mass, response
 from theory.estimate import Estimate
@@ -55,20 +55,18 @@ class SimulatedTemperatures:
     @property
     def configurational(self) -> tuple[Estimate, ...]:
         """Curvature times <theta^2> of each mode [loss]."""
-        return _estimates(np.ravel(self.modes.curvature) * self.autocovariance[:, :, 0])
+        return Estimate.from_columns(np.ravel(self.modes.curvature) * self.autocovariance[:, :, 0])
 
     @property
     def kinetic(self) -> tuple[Estimate, ...]:
         """Mass times <v^2> of each mode [loss]."""
-        return _estimates(mass(self.modes) * self.squared_velocity)
+        return Estimate.from_columns(mass(self.modes) * self.squared_velocity)
 
     @property
     def equipartition_index(self) -> tuple[Estimate, ...]:
         """Configurational over kinetic temperature of each mode, a ratio of means with the error of its linear part."""
-        above = np.ravel(self.modes.curvature) * self.autocovariance[:, :, 0]
-        below = mass(self.modes) * self.squared_velocity
-        ratio = above.mean(axis=0) / below.mean(axis=0)
-        return _estimates(ratio + (above - ratio * below) / below.mean(axis=0))
+        configurational = np.ravel(self.modes.curvature) * self.autocovariance[:, :, 0]
+        return Estimate.ratio_of_columns(configurational, mass(self.modes) * self.squared_velocity)
 
     def temperature_samples(self, lag: int) -> Floats:
         """T_eff(n) = -[C(n + 1) - C(n - 1)] / (2 chi(n)) of each replica.
@@ -101,7 +99,7 @@ class SimulatedTemperatures:
         Raises:
             ValueError: as ``temperature_samples``.
         """
-        return _estimates(self.temperature_samples(lag))
+        return Estimate.from_columns(self.temperature_samples(lag))
 
 
 def simulate_effective_temperature(
@@ -137,8 +135,10 @@ def simulate_effective_temperature(
             flat mode, or lags after which a mode does not answer.
     """
     from sim.fluctuation_response import run_fluctuation_response
+    from sim.gaussian_noise import filter_of
 
-    kind, batches, correlation = noise_of_kernel(noise)
+    noise_filter = filter_of(noise)
+    batches = noise_filter.batches
     curvature = np.ravel(modes.curvature)
     if (curvature == 0).any():
         raise ValueError("curvature=0.0 must be > 0: a flat mode has no stationary autocovariance; leave it out")
@@ -172,9 +172,7 @@ def simulate_effective_temperature(
             first,
             recursions[first:stop],
             float(modes.momentum),
-            kind,
-            batches,
-            correlation,
+            noise_filter,
             FORCE,
             before,
             steps,
@@ -195,10 +193,6 @@ def simulate_effective_temperature(
         unit / steps * by_replica(velocities),
         replicas,
     )
-
-
-def _estimates(samples: Floats) -> tuple[Estimate, ...]:
-    return tuple(Estimate.from_samples(column) for column in samples.T)
 
 
 def _refuse_silence(modes: HeavyBall, lags: Sequence[int]) -> None:

@@ -7,37 +7,33 @@ it alone. Their difference is the answer, free of sampling error because the rec
 import numpy as np
 from numba import njit
 
+from sim.gaussian_noise import draw_epoch
 from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
-from sim.quadratic import (
-    CURVATURE,
-    NORMALS,
-    SHUFFLED_ONCE,
-    THETA,
-    VELOCITIES,
-    VELOCITY,
-    correlate,
-    draw_epoch,
-)
+from sim.quadratic import CURVATURE, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
 
 _TWIN, _TWIN_VELOCITY, _WORK = (NORMALS + k * LANES for k in (2, 3, 4))
 
 
 @njit(**KERNEL)
-def _step(work, kind, batch, batches, correlation, momentum, keep, twin, force):
-    """One step of all lanes, and of the twins if ``twin``; adds v^2 to its sum if ``keep`` is 1."""
+def _step(work, momentum, fresh, pull, kept, keep):
+    """One step of all lanes; adds v^2 to its sum if ``keep`` is 1, and leaves the noise in place of the normals."""
     wide_vectors()
-    correlate(work, NORMALS, kind, batch, batches, correlation)
     for i in range(LANES):
-        velocity = momentum * work[VELOCITY + i] - work[CURVATURE + i] * work[THETA + i] - work[NORMALS + i]
-        work[VELOCITY + i] = velocity
-        work[THETA + i] += velocity
-        work[VELOCITIES + i] += keep * velocity * velocity
-    if twin:
-        for i in range(LANES):
-            velocity = momentum * work[_TWIN_VELOCITY + i] - work[CURVATURE + i] * work[_TWIN + i] - work[NORMALS + i]
-            velocity += force
-            work[_TWIN_VELOCITY + i] = velocity
-            work[_TWIN + i] += velocity
+        xi = filtered(work, i, work[NORMALS + i], fresh, pull, kept)
+        work[NORMALS + i] = xi
+        update(work, i, momentum, xi)
+        work[VELOCITIES + i] += keep * work[VELOCITY + i] * work[VELOCITY + i]
+
+
+@njit(**KERNEL)
+def _step_of_twins(work, momentum, force):
+    """The same step of the twins, under a force."""
+    wide_vectors()
+    for i in range(LANES):
+        velocity = momentum * work[_TWIN_VELOCITY + i] - work[CURVATURE + i] * work[_TWIN + i] - work[NORMALS + i]
+        velocity += force
+        work[_TWIN_VELOCITY + i] = velocity
+        work[_TWIN + i] += velocity
 
 
 @njit(**KERNEL)
@@ -77,9 +73,7 @@ def run_fluctuation_response(
     first_number,
     curvature,
     momentum,
-    kind,
-    batches,
-    correlation,
+    noise,
     force,
     burn_in,
     steps,
@@ -94,30 +88,32 @@ def run_fluctuation_response(
         first_number: number of the first recursion.
         curvature: learning rate times curvature of each recursion, shape (n,).
         momentum: beta.
-        kind: as sim.quadratic.
-        batches: M, of an epoch; 1 for noise without epochs.
-        correlation: of PERSISTENT noise from step to step.
+        noise: a sim.gaussian_noise.NoiseFilter.
         force: on the twins, in the step after the burn-in, in units of the standard deviation of the noise.
         burn_in: steps that are not recorded, a whole number of epochs and no fewer than the largest lag.
         steps: that are recorded, likewise.
     """
     n, lags = products.shape
-    epoch = np.zeros(batches * LANES if kind == SHUFFLED_ONCE else 0)
+    batches = len(noise.fresh)
+    fresh, pull, kept = noise.fresh, noise.pull, noise.kept
+    epoch = np.zeros(batches * LANES if noise.repeated else 0)
+    if noise.repeated:
+        fresh, pull, kept = np.ones(batches), np.zeros(batches), np.zeros(batches)
     state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     for begin in range(0, n, LANES):
         work, ring = np.zeros(_WORK), np.zeros(lags * LANES)
         sums, differences = np.zeros(lags * LANES), np.zeros(lags * LANES)
-        normals = work[NORMALS : NORMALS + 2 * LANES]
+        normals = work[NORMALS:_TWIN]
         lanes = min(LANES, n - begin)
         for i in range(LANES):
             seed_lane(state, i, tickets, key, first_number + begin + i)
             work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
-        if kind == SHUFFLED_ONCE:
-            draw_epoch(epoch, work, state, normals, batches)
+        if noise.repeated:
+            draw_epoch(epoch, state, normals, noise)
         batch = 0
         for step in range(burn_in + steps):
             # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
-            if kind == SHUFFLED_ONCE:
+            if noise.repeated:
                 normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
             elif step % 2 == 0:
                 normal_pairs(state, normals)
@@ -125,11 +121,11 @@ def run_fluctuation_response(
                 normals[:LANES] = normals[LANES:]
             lag = step - burn_in + 1  # of the twins after this step
             keep, twin, pushed = lag >= 1, 1 <= lag < lags, force if lag == 1 else 0.0
-            kept = 1.0 if keep else 0.0
             if lag == 1:
                 _split(work)
-            _step(work, kind, batch, batches, correlation, momentum, kept, twin, pushed)
+            _step(work, momentum, fresh[batch], pull[batch], kept[batch], 1.0 if keep else 0.0)
             if twin:
+                _step_of_twins(work, momentum, pushed)
                 _answer(work, differences, lag)
             _remember(work, ring, sums, step, keep)
             batch = batch + 1 if batch + 1 < batches else 0

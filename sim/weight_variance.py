@@ -10,24 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
 from theory.absorbing import whole_number
 from theory.estimate import Estimate
-from theory.gradient_noise import (
-    AntiCorrelatedIncrements,
-    GradientNoise,
-    Persistent,
-    Reshuffled,
-    ReshuffledEvery,
-    ShuffledOnce,
-    WhiteNoise,
-)
+from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
-
-Floats = npt.NDArray[np.float64]
 
 CHUNK = 1024
 """Recursions in a chunk: sixteen groups of lanes."""
@@ -47,6 +36,7 @@ class SimulatedVariances:
         modes: the directions.
         weight_variance: <theta^2> for each direction, in the order of ``modes.curvature``.
         velocity_variance: <v^2>, likewise.
+        correlation_time: 2 <theta^2> / <v^2>, likewise [updates].
         window_variance: variance about the mean of the recorded steps, likewise; smaller for modes that are slower than
             the window.
         replicas: of each direction that are complete.
@@ -56,6 +46,7 @@ class SimulatedVariances:
     modes: HeavyBall
     weight_variance: tuple[Estimate, ...]
     velocity_variance: tuple[Estimate, ...]
+    correlation_time: tuple[Estimate, ...]
     window_variance: tuple[Estimate, ...]
     replicas: int
     requested: int
@@ -91,9 +82,11 @@ def simulate_weight_variance(
         ValueError: for a noise that has no simulation here, numbers out of range, steps that are no whole epochs, or a
             mode so flat that the default burn-in would exceed 10^7 steps.
     """
+    from sim.gaussian_noise import filter_of
     from sim.quadratic import run_quadratic
 
-    kind, batches, correlation = noise_of_kernel(noise)
+    noise_filter = filter_of(noise)
+    batches = noise_filter.batches
     steps, replicas = whole_number("steps", steps, 1), whole_number("replicas", replicas, 2)
     before = steps_to_forget(modes, batches) if burn_in is None else whole_number("burn_in", burn_in, 0)
     for name, value in (("steps", steps), ("burn_in", before)):
@@ -114,9 +107,7 @@ def simulate_weight_variance(
             first,
             recursions[first:stop],
             float(modes.momentum),
-            kind,
-            batches,
-            correlation,
+            noise_filter,
             before,
             steps,
         )
@@ -128,30 +119,15 @@ def simulate_weight_variance(
     mean, square, velocity = (
         values[: done * len(scaled)].reshape(done, len(scaled)) / steps for values in (sums, squares, velocities)
     )
-
-    def estimates(values: Floats) -> tuple[Estimate, ...]:
-        return tuple(Estimate.from_samples(unit * column) for column in values.T)
-
     return SimulatedVariances(
-        modes, estimates(square), estimates(velocity), estimates(square - mean**2), done, replicas
+        modes,
+        weight_variance=Estimate.from_columns(unit * square),
+        velocity_variance=Estimate.from_columns(unit * velocity),
+        correlation_time=Estimate.ratio_of_columns(2 * square, velocity),
+        window_variance=Estimate.from_columns(unit * (square - mean**2)),
+        replicas=done,
+        requested=replicas,
     )
-
-
-def noise_of_kernel(noise: GradientNoise) -> tuple[int, int, float]:
-    """The noise as the kernel knows it: (kind, batches in an epoch or 1, correlation)."""
-    from sim import quadratic
-
-    if isinstance(noise, WhiteNoise):
-        return quadratic.WHITE, 1, 0.0
-    if isinstance(noise, Reshuffled) or (isinstance(noise, ReshuffledEvery) and noise.epochs == 1):
-        return quadratic.RESHUFFLED, noise.batches_per_epoch, 0.0
-    if isinstance(noise, ShuffledOnce):
-        return quadratic.SHUFFLED_ONCE, noise.batches_per_epoch, 0.0
-    if isinstance(noise, AntiCorrelatedIncrements):
-        return quadratic.INCREMENTS, 1, 0.0
-    if isinstance(noise, Persistent):
-        return quadratic.PERSISTENT, 1, float(noise.correlation)
-    raise ValueError(f"noise={noise} has no Gaussian simulation; draw batches of indices with sim.batch_order")
 
 
 def steps_to_forget(modes: HeavyBall, batches: int) -> int:

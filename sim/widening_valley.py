@@ -20,7 +20,7 @@ from theory.passage_law_base import nonnegative
 from theory.widening_valley import FOURTH_MOMENTS, Valley
 
 KINDS = ("pgd", "anti_pgd", "reshuffled")
-"""Of noise, in the order of the numbers by which the kernel knows them."""
+"""Of noise."""
 
 CHUNK = 4
 """Replicas in a chunk, at least the two that an error needs. A step of 127 dimensions takes half a microsecond."""
@@ -100,12 +100,17 @@ def simulate_valley(
         >>> [round(estimate.value, 12) for estimate in simulated.sharpness]
         [3.0, 3.0]
     """
+    from sim.gaussian_noise import bridge_filter, stationary_filter
     from sim.valley import run_valley
 
     replicas = whole_number("replicas", replicas, 2)
     scale, start = float(nonnegative("noise_scale", noise_scale)), float(valley.checked_sharpness(sharpness))
     batches = _checked_kind(kind, law, batches_per_epoch)
     recorded = _checked_steps(steps, batches)
+    noise = bridge_filter(batches) if batches > 1 else stationary_filter(1.0, 0.0, 0.0)
+    if kind == "anti_pgd":
+        noise = stationary_filter(1.0, -1.0, 1.0)
+    noise = noise._replace(fresh=scale * noise.fresh)
     squares, across = np.empty((replicas, len(recorded))), np.empty((replicas, len(recorded)))
     key = kernel_key(rng)
 
@@ -118,10 +123,9 @@ def simulate_valley(
             valley.dimension,
             start,
             valley.learning_rate,
-            KINDS.index(kind),
-            scale,
+            noise,
             law == "rademacher",
-            batches,
+            kind == "anti_pgd",
             recorded,
         )
 
@@ -133,7 +137,7 @@ def simulate_valley(
             f"noise_scale={noise_scale}: replicas diverge by step {recorded[bad][0]}; lower the learning rate or the "
             "noise, or start flatter"
         )
-    means, means_across = (tuple(map(Estimate.from_samples, values.T)) for values in (squares, across))
+    means, means_across = (Estimate.from_columns(values) for values in (squares, across))
     return SimulatedValley(valley, kind, recorded, means, means_across, done, replicas)
 
 

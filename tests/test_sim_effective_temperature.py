@@ -5,7 +5,7 @@ import pytest
 
 from sim.effective_temperature import SimulatedTemperatures, simulate_effective_temperature
 from sim.fluctuation_response import run_fluctuation_response
-from sim.quadratic import RESHUFFLED
+from sim.gaussian_noise import bridge_filter
 from sim.random_streams import kernel_key, stream
 from theory.absorbing import Floats
 from theory.effective_temperature import lag_temperature, mass, response, spectral_temperature, static_temperatures
@@ -139,9 +139,7 @@ def kernel(curvature: Floats, *, first: int = 0, force: float = 0.5) -> tuple[Fl
     n, lags = len(curvature), 7
     products, answers, velocities = np.empty((n, lags)), np.empty((n, lags)), np.empty(n)
     key = kernel_key(stream(3, "kernel"))
-    run_fluctuation_response(
-        products, answers, velocities, key, first, curvature, 0.7, RESHUFFLED, 3, 0.0, force, 9, 12
-    )
+    run_fluctuation_response(products, answers, velocities, key, first, curvature, 0.7, bridge_filter(3), force, 9, 12)
     return products, answers, velocities
 
 

@@ -59,6 +59,59 @@ class Estimate:
             raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
         return cls(float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))), len(x))
 
+    @classmethod
+    def from_columns(cls, samples: npt.ArrayLike) -> "tuple[Estimate, ...]":
+        """``from_samples`` of many quantities at once.
+
+        Args:
+            samples: finite numbers, a row for each independent sample, shape (n, quantities), n >= 2.
+
+        Returns:
+            The estimate of each column's mean.
+
+        Raises:
+            ValueError: for fewer than two samples, or non-finite ones.
+
+        Example:
+            >>> [estimate.value for estimate in Estimate.from_columns([[1.0, 5.0], [3.0, 7.0]])]
+            [2.0, 6.0]
+        """
+        x = np.asarray(samples, dtype=float)
+        if x.ndim != 2 or len(x) < 2:
+            raise ValueError(f"samples of shape {x.shape}: need two dimensions and at least two samples")
+        if not np.isfinite(x).all():
+            raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
+        rows = np.ascontiguousarray(x.T)
+        errors = rows.std(axis=1, ddof=1) / math.sqrt(len(x))
+        values = rows.mean(axis=1)
+        return tuple(cls(*pair, len(x)) for pair in zip(values.tolist(), errors.tolist(), strict=True))
+
+    @classmethod
+    def ratio_of_columns(cls, above: npt.ArrayLike, below: npt.ArrayLike) -> "tuple[Estimate, ...]":
+        """Ratios of means, with the standard error of their linear part (the delta method).
+
+        Args:
+            above: samples of the numerators, shape (n, quantities), n >= 2.
+            below: those of the denominators from the same replicas; means > 0.
+
+        Returns:
+            The estimate of mean(above) / mean(below) for each column; a common fluctuation cancels.
+
+        Raises:
+            ValueError: for shapes that differ, too few samples, or a mean of ``below`` that is not > 0.
+
+        Example:
+            >>> Estimate.ratio_of_columns([[2.0], [4.0]], [[1.0], [2.0]])
+            (Estimate(value=2.0, standard_error=0.0, n=2, interval95=None),)
+        """
+        x, y = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+        if x.shape != y.shape or x.ndim != 2:
+            raise ValueError(f"above of shape {x.shape} and below of shape {y.shape} must both be (n, quantities)")
+        if not len(y) or not (y.mean(axis=0) > 0).all():
+            raise ValueError("below must have means > 0: it is divided by")
+        ratio = x.mean(axis=0) / y.mean(axis=0)
+        return cls.from_columns(ratio + (x - ratio * y) / y.mean(axis=0))
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval: the bootstrap one at 95 % where there is one, else Student's t.
 

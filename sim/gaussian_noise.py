@@ -1,0 +1,129 @@
+"""Gaussian gradient noise of every batch order, as one filter of standard normal numbers z, for kernels.
+
+    xi = fresh z + pull m,    m' = kept m + xi
+
+The memory m starts at 0, and the three coefficients may depend on the place in the epoch. Independent noise has no
+pull; increments of independent noise subtract the last number; persistent noise keeps a part of the last xi. Reshuffled
+batches have noise that sums to zero over an epoch, in Gaussian numbers a bridge, and it is drawn without storing the
+epoch: with j numbers of M drawn, m their sum,
+
+    fresh = sqrt(M / (M - 1)) sqrt((M - j - 1) / (M - j)),    pull = -1 / (M - j).
+
+Reference: Derived for jostle: this has exactly the law of (M normal numbers minus their mean) sqrt(M / (M - 1)).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from sim.lanes import KERNEL, LANES, normal_pairs
+from theory.gradient_noise import (
+    AntiCorrelatedIncrements,
+    GradientNoise,
+    Persistent,
+    Reshuffled,
+    ReshuffledEvery,
+    ShuffledOnce,
+    WhiteNoise,
+)
+
+
+class NoiseFilter(NamedTuple):
+    """Coefficients for each place in the epoch; noise of unit variance.
+
+    Attributes:
+        fresh: of the normal number, shape (M,); M = 1 for noise that knows no epochs.
+        pull: of the memory in xi, likewise.
+        kept: of the memory in the next memory, likewise.
+        repeated: whether the first epoch comes again and again.
+    """
+
+    fresh: npt.NDArray[np.float64]
+    pull: npt.NDArray[np.float64]
+    kept: npt.NDArray[np.float64]
+    repeated: bool = False
+
+    @property
+    def batches(self) -> int:
+        """M, or 1 for noise that knows no epochs."""
+        return len(self.fresh)
+
+
+def stationary_filter(fresh: float, pull: float, kept: float) -> NoiseFilter:
+    """A filter that does not depend on the place in the epoch.
+
+    Args:
+        fresh, pull, kept: its coefficients.
+
+    Returns:
+        The filter, with M = 1.
+    """
+    return NoiseFilter(np.array([fresh]), np.array([pull]), np.array([kept]))
+
+
+def bridge_filter(batches: int, *, repeated: bool = False) -> NoiseFilter:
+    """Noise of zero sum in each epoch.
+
+    Args:
+        batches: M >= 2, of an epoch.
+        repeated: whether the first epoch comes again and again.
+
+    Returns:
+        The filter.
+    """
+    left = batches - np.arange(batches, dtype=float)
+    later = np.arange(batches) > 0  # at the first place, what the last epoch left in the memory is dropped
+    return NoiseFilter(
+        np.sqrt(batches / (batches - 1.0) * (left - 1) / left), np.where(later, -1 / left, 0.0), later * 1.0, repeated
+    )
+
+
+def filter_of(noise: GradientNoise) -> NoiseFilter:
+    """The filter whose noise has the autocovariance of a batch order.
+
+    Args:
+        noise: WhiteNoise, Reshuffled, ShuffledOnce, AntiCorrelatedIncrements or Persistent; its variance is ignored.
+
+    Returns:
+        The filter, of unit variance.
+
+    Raises:
+        ValueError: for any other noise.
+
+    Example:
+        >>> filter_of(Reshuffled(2)).fresh.tolist()
+        [1.0, 0.0]
+    """
+    if isinstance(noise, WhiteNoise):
+        return stationary_filter(1.0, 0.0, 0.0)
+    if isinstance(noise, Reshuffled) or (isinstance(noise, ReshuffledEvery) and noise.epochs == 1):
+        return bridge_filter(noise.batches_per_epoch)
+    if isinstance(noise, ShuffledOnce):
+        return bridge_filter(noise.batches_per_epoch, repeated=True)
+    if isinstance(noise, AntiCorrelatedIncrements):
+        return stationary_filter(0.5**0.5, -1.0, 1.0)
+    if isinstance(noise, Persistent):
+        return stationary_filter((1 - noise.correlation**2) ** 0.5, noise.correlation, 0.0)
+    raise ValueError(f"noise={noise} has no Gaussian simulation; draw batches of indices with sim.batch_order")
+
+
+@njit(**KERNEL)
+def draw_epoch(epoch, state, normals, noise):
+    """The first epoch of all lanes, for noise that repeats it.
+
+    Args:
+        epoch: filled, shape (M * LANES,).
+        state: of the generators, uint64, shape (4 * LANES,).
+        normals: overwritten, shape (2 * LANES,).
+        noise: the filter.
+    """
+    memory = np.zeros(LANES)
+    for batch in range(len(noise.fresh)):
+        if batch % 2 == 0:
+            normal_pairs(state, normals)
+        for i in range(LANES):
+            xi = noise.fresh[batch] * normals[(batch % 2) * LANES + i] + noise.pull[batch] * memory[i]
+            memory[i] = noise.kept[batch] * memory[i] + xi
+            epoch[batch * LANES + i] = xi
