@@ -54,11 +54,11 @@ def one_member(config, member, epochs):
     for epoch in range(1, epochs + 1):
         for samples in torch.from_numpy(reshuffled(config.train_size, config.batch_size, order.at(epoch))):
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(data.train_x[samples]), data.train_y[samples])
+            loss = F.cross_entropy(model(data.train.pixels[samples]), data.train.labels[samples])
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            right = (model(data.validation_x).argmax(1) == data.validation_y).sum().item()
+            right = (model(data.validation.pixels).argmax(1) == data.validation.labels).sum().item()
         accuracies.append(right / config.validation_size)
     return time.process_time() - begin, np.array(accuracies)
 
@@ -103,7 +103,7 @@ def stack_sizes(name, config):
     cells = []
     for members in STACKS:
         stack = loop.initial_state(range(members)).stack
-        seconds = seconds_per_member_step(way, stack, data.train_x, data.train_y, config.batch_size, most=members)
+        seconds = seconds_per_member_step(way, stack, data.train, config.batch_size, most=members)
         cells.append(f"{1e6 * seconds:10.1f}")
     print(f"{name:22s}" + "".join(cells))
 

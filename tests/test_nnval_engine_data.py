@@ -1,5 +1,6 @@
 """Data sets, splits, networks, devices."""
 
+import operator
 import sys
 
 import numpy as np
@@ -46,11 +47,11 @@ def test_split_of_one_class_in_a_hundred_is_exact():
 
 def test_normalised_by_the_training_images():
     data = load_data(TrainingConfig())
-    train = data.train_x.double()
+    train = data.train.pixels.double()
     assert float(train.mean()) == pytest.approx(0, abs=1e-6)
     assert float(train.std(correction=0)) == pytest.approx(1, rel=1e-6)
-    assert abs(float(data.test_x.mean())) > 1e-6
-    assert (data.train_x.dtype, data.train_y.dtype) == (torch.float32, torch.int64)
+    assert abs(float(data.test.pixels.mean())) > 1e-6
+    assert (data.train.pixels.dtype, data.train.labels.dtype) == (torch.float32, torch.int64)
     assert (data.shape, data.classes) == ((1, 8, 8), 10)
 
 
@@ -58,11 +59,11 @@ def test_normalised_by_the_training_images():
 def test_label_noise_is_exact_and_in_training_only(fraction, seed):
     clean = load_data(TrainingConfig(label_noise=0, data_seed=seed))
     noisy = load_data(TrainingConfig(label_noise=fraction, data_seed=seed))
-    assert int((clean.train_y != noisy.train_y).sum()) == round(500 * fraction)
-    assert noisy.train_y.min() >= 0
-    assert noisy.train_y.max() < 10
-    for name in ("train_x", "validation_x", "validation_y", "test_x", "test_y"):
-        assert torch.equal(getattr(clean, name), getattr(noisy, name))
+    assert int((clean.train.labels != noisy.train.labels).sum()) == round(500 * fraction)
+    assert noisy.train.labels.min() >= 0
+    assert noisy.train.labels.max() < 10
+    for name in ("train.pixels", "validation.pixels", "validation.labels", "test.pixels", "test.labels"):
+        assert torch.equal(operator.attrgetter(name)(clean), operator.attrgetter(name)(noisy))
 
 
 def test_wrong_labels_are_uniform_over_the_others():
@@ -75,8 +76,8 @@ def test_wrong_labels_are_uniform_over_the_others():
 
 def test_splits_depend_on_the_data_seed_only():
     first, same, other = (load_data(TrainingConfig(data_seed=s, seed=t)) for s, t in ((0, 0), (0, 1), (1, 0)))
-    assert torch.equal(first.train_x, same.train_x)
-    assert not torch.equal(first.train_x, other.train_x)
+    assert torch.equal(first.train.pixels, same.train.pixels)
+    assert not torch.equal(first.train.pixels, other.train.pixels)
 
 
 def test_data_errors(monkeypatch):
@@ -93,7 +94,7 @@ def test_constant_channel_stays_finite(monkeypatch):
     whole = datasets.LabelledImages(np.zeros((30, 2, 3, 3), np.float32), np.arange(30) % 3, 3)
     monkeypatch.setitem(datasets.DATASETS, "flat", lambda config: whole)
     data = load_data(TrainingConfig(data="flat", train_size=9, validation_size=9, batch_size=3))
-    assert data.train_x.eq(0).all()
+    assert data.train.pixels.eq(0).all()
     assert data.shape == (2, 3, 3)
 
 

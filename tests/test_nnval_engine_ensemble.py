@@ -73,16 +73,16 @@ def test_a_run_is_what_plain_pytorch_computes(tmp_path):
     for epoch in range(1, 5):
         losses = []
         for samples in reshuffled(60, 10, order.at(epoch)):
-            loss = nn.functional.cross_entropy(module(data.train_x[samples]), data.train_y[samples])
+            loss = nn.functional.cross_entropy(module(data.train.inputs(samples)), data.train.labels[samples])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
         schedule.step()
-        accuracy = (module(data.validation_x).argmax(1) == data.validation_y).double().mean().item()
+        accuracy = (module(data.validation.pixels).argmax(1) == data.validation.labels).double().mean().item()
         assert result.curves["train_loss"][member, epoch - 1] == pytest.approx(np.mean(losses), rel=1e-5)
         assert result.curves["validation_accuracy"][member, epoch - 1] == pytest.approx(accuracy, abs=1e-12)
-    accuracy = (module(data.test_x).argmax(1) == data.test_y).double().mean().item()
+    accuracy = (module(data.test.pixels).argmax(1) == data.test.labels).double().mean().item()
     assert result.test_accuracy[member] == pytest.approx(accuracy, abs=1e-12)
 
 

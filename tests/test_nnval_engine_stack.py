@@ -10,6 +10,7 @@ from torch import nn
 
 from nnval.engine.config import TrainingConfig
 from nnval.engine.device import thread_count
+from nnval.engine.images import Images
 from nnval.engine.loop import InitialWeights
 from nnval.engine.models import lenet, mlp
 from nnval.engine.stack import (
@@ -42,7 +43,7 @@ def stack_of(module, members, *, momentum=False):
 @pytest.fixture(scope="module")
 def images():
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(60, *SHAPE, generator=generator), torch.randint(0, CLASSES, (60,), generator=generator)
+    return Images(torch.randn(60, *SHAPE, generator=generator), torch.randint(0, CLASSES, (60,), generator=generator))
 
 
 def batches_of(members, steps=6, size=10):
@@ -57,7 +58,7 @@ def plain(module, state, images, batches, *, momentum, weight_decay, learning_ra
     optimiser = torch.optim.SGD(module.parameters(), learning_rate, momentum=momentum, weight_decay=weight_decay)
     losses = []
     for samples in batches:
-        loss = F.cross_entropy(module(images[0][samples]), images[1][samples])
+        loss = F.cross_entropy(module(images.pixels[samples]), images.labels[samples])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -73,8 +74,8 @@ def test_every_way_is_plain_pytorch(model, way, momentum, weight_decay, images):
     stack = stack_of(module, members, momentum=momentum > 0)
     batches = batches_of(members)
     step = SgdStep(0.1, momentum, weight_decay)
-    losses = way(module).train_epoch(stack, *images, batches, step)
-    counts = way(module).correct(stack, *images)
+    losses = way(module).train_epoch(stack, images, batches, step)
+    counts = way(module).correct(stack, images)
     for row, member in enumerate(members):
         state = InitialWeights(module, "torch_default", CPU)(member)
         trained, optimiser, reference = plain(
@@ -89,7 +90,7 @@ def test_every_way_is_plain_pytorch(model, way, momentum, weight_decay, images):
             if momentum:
                 buffer = optimiser.state[parameter]["momentum_buffer"]
                 torch.testing.assert_close(view.velocity[name], buffer, **tolerance)
-        assert counts[row] == int((trained(images[0]).argmax(1) == images[1]).sum())
+        assert counts[row] == int((trained(images.pixels).argmax(1) == images.labels).sum())
 
 
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.0), (0.0, 0.01), (0.9, 0.01)])
@@ -117,8 +118,8 @@ def test_companions_do_not_change_a_bit(model, way, members, images):
 
     def trained(members):
         stack = stack_of(module, members, momentum=True)
-        losses = way(module).train_epoch(stack, *images, batches_of(members), SgdStep(0.1, 0.9, 1e-3))
-        counts = way(module).correct(stack, *images)
+        losses = way(module).train_epoch(stack, images, batches_of(members), SgdStep(0.1, 0.9, 1e-3))
+        counts = way(module).correct(stack, images)
         row = members.index(7)
         return losses[row], counts[row], stack.member(row)
 
@@ -137,12 +138,14 @@ def test_companions_do_not_change_a_bit(model, way, members, images):
 def test_a_single_member_has_no_kernel_of_its_own(features, hidden, classes):
     """Sizes of 1 are where torch takes another matrix product for a batch of one."""
     generator = torch.Generator().manual_seed(2)
-    images = torch.randn(60, 1, 1, features, generator=generator), torch.randint(0, 2, (60,), generator=generator)
+    images = Images(
+        torch.randn(60, 1, 1, features, generator=generator), torch.randint(0, 2, (60,), generator=generator)
+    )
     module = mlp((1, 1, features), classes, hidden)
     both, alone = stack_of(module, [0, 1]), stack_of(module, [1])
     way = ChainExecution(module)
-    way.train_epoch(both, *images, batches_of([0, 1], size=20), SgdStep(0.05))
-    way.train_epoch(alone, *images, batches_of([1], size=20), SgdStep(0.05))
+    way.train_epoch(both, images, batches_of([0, 1], size=20), SgdStep(0.05))
+    way.train_epoch(alone, images, batches_of([1], size=20), SgdStep(0.05))
     for name in alone.parameters:
         assert torch.equal(both.parameters[name][1], alone.parameters[name][0])
 
@@ -155,7 +158,7 @@ def test_number_of_threads(model, way, images):
     for threads in (1, 2):
         stack = stack_of(module, [0, 1, 2])
         with thread_count(threads):
-            way(module).train_epoch(stack, *images, batches_of([0, 1, 2], steps=2), SgdStep(0.1))
+            way(module).train_epoch(stack, images, batches_of([0, 1, 2], steps=2), SgdStep(0.1))
         stacks.append(stack)
     tolerance = {"rtol": 1e-4, "atol": 1e-6} if model == "lenet" else {"rtol": 0, "atol": 0}
     torch.testing.assert_close(stacks[0].parameters, stacks[1].parameters, **tolerance)
@@ -168,14 +171,14 @@ def test_batch_normalisation_keeps_its_statistics_per_member(images):
     members = [0, 1]
     stack, batches = stack_of(module, members), batches_of(members)
     assert stack.buffers["2.num_batches_tracked"].dtype == torch.int64
-    ways["loop"].train_epoch(stack, *images, batches, SgdStep(0.1))
-    counts = ways["loop"].correct(stack, *images)
+    ways["loop"].train_epoch(stack, images, batches, SgdStep(0.1))
+    counts = ways["loop"].correct(stack, images)
     for row, member in enumerate(members):
         state = InitialWeights(module, "torch_default", CPU)(member)
         trained, _, _ = plain(module, state, images, batches[row], momentum=0, weight_decay=0, learning_rate=0.1)
         for name, buffer in trained.named_buffers():
             assert torch.equal(stack.member(row).buffers[name], buffer)
-        assert counts[row] == int((trained.eval()(images[0]).argmax(1) == images[1]).sum())
+        assert counts[row] == int((trained.eval()(images.pixels).argmax(1) == images.labels).sum())
 
 
 class AssignsItsBuffer(nn.Module):
@@ -194,7 +197,7 @@ class AssignsItsBuffer(nn.Module):
 def test_replaced_buffers_are_stored(images):
     module = AssignsItsBuffer()
     stack = stack_of(module, [0, 1])
-    LoopExecution(module).train_epoch(stack, *images, batches_of([0, 1], steps=3), SgdStep(0.1))
+    LoopExecution(module).train_epoch(stack, images, batches_of([0, 1], steps=3), SgdStep(0.1))
     assert stack.buffers["calls"].tolist() == [3, 3]
     assert module.calls == 0
 
@@ -203,10 +206,10 @@ def test_evaluation_in_chunks_is_the_same(images, monkeypatch):
     for model, way in WAYS:
         module = MODELS[model]()
         stack = stack_of(module, [0, 1, 2])
-        whole = way(module).correct(stack, *images)
+        whole = way(module).correct(stack, images)
         with monkeypatch.context() as patch:
             patch.setattr("nnval.engine.stack._EVALUATION_VALUES", 64 * 7)
-            assert np.array_equal(way(module).correct(stack, *images), whole)
+            assert np.array_equal(way(module).correct(stack, images), whole)
 
 
 def test_which_modules_are_chains():
@@ -236,7 +239,7 @@ def test_layers_without_bias(images):
     stacks = []
     for way in (ChainExecution, LoopExecution):
         stack = stack_of(module, [0, 1])
-        way(module).train_epoch(stack, *images, batches_of([0, 1]), SgdStep(0.1))
+        way(module).train_epoch(stack, images, batches_of([0, 1]), SgdStep(0.1))
         stacks.append(stack)
     torch.testing.assert_close(stacks[0].parameters, stacks[1].parameters, rtol=1e-5, atol=1e-6)
 
@@ -246,7 +249,7 @@ def test_the_architecture_is_never_written_to(images):
         module = MODELS[model]()
         before = copy.deepcopy(module.state_dict())
         stack = stack_of(module, [0, 1])
-        way(module).train_epoch(stack, *images, batches_of([0, 1]), SgdStep(0.1))
+        way(module).train_epoch(stack, images, batches_of([0, 1]), SgdStep(0.1))
         torch.testing.assert_close(dict(module.state_dict()), dict(before), rtol=0, atol=0)
 
 
@@ -280,7 +283,7 @@ def test_timing_leaves_the_members_alone(images):
         module = MODELS[model]()
         stack = stack_of(module, [0, 1, 2], momentum=True)
         before = copy.deepcopy(stack)
-        assert seconds_per_member_step(way(module), stack, *images, 10) > 0
+        assert seconds_per_member_step(way(module), stack, images, 10) > 0
         torch.testing.assert_close(stack.parameters, before.parameters, rtol=0, atol=0)
         torch.testing.assert_close(stack.velocity, before.velocity, rtol=0, atol=0)
 

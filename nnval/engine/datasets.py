@@ -4,7 +4,6 @@ A validation split decides (when a target is reached), a test split reports. All
 class in proportion to its frequency, to within one sample.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from nnval.engine.config import TrainingConfig
+from nnval.engine.images import Images
 from sim.random_streams import stream
 
 
@@ -37,25 +37,26 @@ class ImageData:
     """The three splits, normalised by mean and standard deviation of the training images, per channel.
 
     Attributes:
-        train_x, validation_x, test_x: (n, channels, height, width), float32.
-        train_y, validation_y, test_y: (n,), int64; the training labels may be wrong on purpose.
+        train: their labels may be wrong on purpose.
+        validation: decides when a target is reached.
+        test: reports.
         classes: number of classes.
-        shape: (channels, height, width).
     """
 
-    train_x: torch.Tensor
-    train_y: torch.Tensor
-    validation_x: torch.Tensor
-    validation_y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
+    train: Images
+    validation: Images
+    test: Images
     classes: int
-    shape: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.train.shape
 
     def to(self, device: torch.device) -> Self:
         """The same data on a device."""
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return dataclasses.replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        splits = (images.to(device) for images in (self.train, self.validation, self.test))
+        return type(self)(*splits, classes=self.classes)
 
 
 def _digits(_: TrainingConfig) -> LabelledImages:
@@ -135,17 +136,13 @@ def load_data(config: TrainingConfig) -> ImageData:
     deviation = whole.images[train].std(axes, dtype=np.float64, keepdims=True)
     deviation[deviation == 0] = 1  # a constant channel carries nothing, and stays at 0
 
-    def normalised(indices: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(((whole.images[indices] - mean) / deviation).astype(np.float32))
+    def ready(indices: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> Images:
+        inputs = ((whole.images[indices] - mean) / deviation).astype(np.float32)
+        return Images(torch.from_numpy(inputs), torch.from_numpy(labels))
 
-    channels, height, width = whole.images.shape[1:]
     return ImageData(
-        train_x=normalised(train),
-        train_y=torch.from_numpy(labels),
-        validation_x=normalised(validation),
-        validation_y=torch.from_numpy(whole.labels[validation]),
-        test_x=normalised(test),
-        test_y=torch.from_numpy(whole.labels[test]),
+        train=ready(train, labels),
+        validation=ready(validation, whole.labels[validation]),
+        test=ready(test, whole.labels[test]),
         classes=whole.classes,
-        shape=(channels, height, width),
     )

@@ -105,10 +105,7 @@ def _choose_execution(plan: _Plan, ways: dict[str, Execution], stack_size: int) 
     data, config = plan.data, plan.config
     loop = TrainingLoop(config, data, plan.module, ways["loop"], None, plan.device)
     stack = loop.initial_state(plan.members[: min(64, stack_size)]).stack
-    seconds = {
-        name: seconds_per_member_step(way, stack, data.train_x, data.train_y, config.batch_size)
-        for name, way in ways.items()
-    }
+    seconds = {name: seconds_per_member_step(way, stack, data.train, config.batch_size) for name, way in ways.items()}
     measured = {name: round(1e6 * value, 1) for name, value in seconds.items()}
     return choice | {"execution": min(seconds, key=seconds.__getitem__), "microseconds_per_member_step": measured}
 

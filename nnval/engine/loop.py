@@ -20,6 +20,7 @@ from nnval.drop_in.perturbations import Perturbation
 from nnval.engine.checkpoint import BlockState, Outcome
 from nnval.engine.config import TrainingConfig
 from nnval.engine.datasets import ImageData
+from nnval.engine.images import Images
 from nnval.engine.stack import Execution, MemberStack, SgdStep, Tensors
 from sim.batch_order import reshuffled
 from sim.random_streams import CountedStream
@@ -128,7 +129,7 @@ class TrainingLoop:
 
     def batches(self, members: npt.NDArray[np.int64], epoch: int) -> torch.Tensor:
         """(K, M, S): the batches of each member in an epoch, on the device."""
-        samples, size = len(self._data.train_y), self.config.batch_size
+        samples, size = len(self._data.train), self.config.batch_size
         orders = []
         for member in members.tolist():
             if member not in self._orders:
@@ -155,13 +156,13 @@ class TrainingLoop:
         if self._perturbation.learning_rate == "restart":
             state.schedule_origin, state.schedule_length = epoch, self.config.epochs
 
-    def _accuracy(self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor) -> npt.NDArray[np.float64]:
+    def _accuracy(self, stack: MemberStack, images: Images) -> npt.NDArray[np.float64]:
         if len(stack) == 0:
             return np.empty(0)
-        return self._execution.correct(stack, images, labels) / len(labels)
+        return self._execution.correct(stack, images) / len(images)
 
     def _finish(self, state: BlockState, stack: MemberStack, status: str) -> None:
-        accuracies = self._accuracy(stack, self._data.test_x, self._data.test_y)
+        accuracies = self._accuracy(stack, self._data.test)
         state.finished += [
             Outcome(member, status, state.epoch, accuracy)
             for member, accuracy in zip(stack.members.tolist(), accuracies.tolist(), strict=True)
@@ -176,7 +177,7 @@ class TrainingLoop:
             config.weight_decay,
         )
         batches = self.batches(stack.members, epoch)
-        loss = self._execution.train_epoch(stack, self._data.train_x, self._data.train_y, batches, step)
+        loss = self._execution.train_epoch(stack, self._data.train, batches, step)
         good = np.isfinite(loss) & stack.finite()
         if not good.all():
             lost = stack.members[~good].tolist()
@@ -199,7 +200,7 @@ class TrainingLoop:
         config, data = self.config, self._data
         while state.epoch < config.epochs and len(state.stack):
             loss = self._train_epoch(state)
-            accuracy = self._accuracy(state.stack, data.validation_x, data.validation_y)
+            accuracy = self._accuracy(state.stack, data.validation)
             record = EpochRecord(state.epoch, state.stack.members, loss, accuracy)
             if config.target is not None and (reached := accuracy >= config.target).any():
                 self._finish(state, state.stack.select(reached), "reached")

@@ -6,6 +6,7 @@ member's arithmetic involve another member's row.
 """
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, vmap
+
+from nnval.engine.images import Images
 
 Tensors = dict[str, torch.Tensor]
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
@@ -124,14 +127,13 @@ class Execution(Protocol):
     """A way to train and evaluate a stack."""
 
     def train_epoch(
-        self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor, batches: torch.Tensor, step: SgdStep
+        self, stack: MemberStack, images: Images, batches: torch.Tensor, step: SgdStep
     ) -> npt.NDArray[np.float64]:
         """One epoch of SGD on the mean cross entropy, in place.
 
         Args:
             stack: K members.
-            images: (N, channels, height, width).
-            labels: (N,).
+            images: N of them.
             batches: (K, M, S), indices of the samples of each member's batches.
             step: learning rate, momentum and weight decay.
 
@@ -140,7 +142,7 @@ class Execution(Protocol):
         """
         ...
 
-    def correct(self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor) -> npt.NDArray[np.int64]:
+    def correct(self, stack: MemberStack, images: Images) -> npt.NDArray[np.int64]:
         """(K,): how many of the N images each member classifies correctly."""
         ...
 
@@ -150,9 +152,8 @@ def _epoch_mean(losses: list[torch.Tensor]) -> npt.NDArray[np.float64]:
     return np.cumsum(torch.stack(losses).double().cpu().numpy(), axis=0)[-1] / len(losses)
 
 
-def _chunks(images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    size = max(1, _EVALUATION_VALUES // max(1, images[0].numel()))
-    return zip(images.split(size), labels.split(size), strict=True)
+def _chunks(images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return images.chunks(max(1, _EVALUATION_VALUES // math.prod(images.shape)))
 
 
 def _never_alone(tensor: torch.Tensor) -> torch.Tensor:
@@ -173,7 +174,7 @@ class _StackedExecution:
         raise NotImplementedError
 
     def train_epoch(
-        self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor, batches: torch.Tensor, step: SgdStep
+        self, stack: MemberStack, images: Images, batches: torch.Tensor, step: SgdStep
     ) -> npt.NDArray[np.float64]:
         """See ``Execution.train_epoch``."""
         members, count, size = batches.shape
@@ -183,8 +184,8 @@ class _StackedExecution:
         losses = []
         for number in range(count):
             samples = batches[:, number].reshape(-1)
-            batch = images.index_select(0, samples).view(members, size, *images.shape[1:])
-            wanted = labels.index_select(0, samples).view(members, size)
+            batch = images.inputs(samples).view(members, size, *images.shape)
+            wanted = images.labels.index_select(0, samples).view(members, size)
             logits = self.logits({name: _never_alone(leaf) for name, leaf in leaves.items()}, _never_alone(batch))
             entropies = F.cross_entropy(logits.transpose(1, 2), _never_alone(wanted), reduction="none")
             loss = entropies.mean(1)[:members]
@@ -194,12 +195,12 @@ class _StackedExecution:
         return _epoch_mean(losses)
 
     @torch.no_grad()
-    def correct(self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor) -> npt.NDArray[np.int64]:
+    def correct(self, stack: MemberStack, images: Images) -> npt.NDArray[np.int64]:
         """See ``Execution.correct``."""
         parameters = {name: _never_alone(tensor) for name, tensor in stack.parameters.items()}
         members = max(2, len(stack))
-        right = torch.zeros(members, dtype=torch.int64, device=images.device)
-        for some, wanted in _chunks(images, labels):
+        right = torch.zeros(members, dtype=torch.int64, device=images.labels.device)
+        for some, wanted in _chunks(images):
             logits = self.logits(parameters, some.unsqueeze(0).expand(members, *some.shape))
             right += (logits.argmax(-1) == wanted).sum(1)
         return right[: len(stack)].cpu().numpy()
@@ -277,10 +278,10 @@ class LoopExecution:
                 view.buffers[name].copy_(buffer)
 
     def train_epoch(
-        self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor, batches: torch.Tensor, step: SgdStep
+        self, stack: MemberStack, images: Images, batches: torch.Tensor, step: SgdStep
     ) -> npt.NDArray[np.float64]:
         """See ``Execution.train_epoch``."""
-        self._module.to(images.device).train()
+        self._module.to(images.labels.device).train()
         names = [name for name, _ in self._module.named_parameters()]
         means = []
         for row in range(len(stack)):
@@ -290,8 +291,8 @@ class LoopExecution:
             velocity = None if view.velocity is None else [view.velocity[name] for name in names]
             losses = []
             for samples in batches[row]:
-                logits = self._module(images.index_select(0, samples))
-                loss = F.cross_entropy(logits, labels.index_select(0, samples))
+                logits = self._module(images.inputs(samples))
+                loss = F.cross_entropy(logits, images.labels.index_select(0, samples))
                 step.update(parameters, torch.autograd.grad(loss, parameters), velocity)
                 losses.append(loss.detach())
             self._leave(view)
@@ -299,13 +300,13 @@ class LoopExecution:
         return np.array(means)
 
     @torch.no_grad()
-    def correct(self, stack: MemberStack, images: torch.Tensor, labels: torch.Tensor) -> npt.NDArray[np.int64]:
+    def correct(self, stack: MemberStack, images: Images) -> npt.NDArray[np.int64]:
         """See ``Execution.correct``."""
-        self._module.to(images.device).eval()
-        right = torch.zeros(len(stack), dtype=torch.int64, device=images.device)
+        self._module.to(images.labels.device).eval()
+        right = torch.zeros(len(stack), dtype=torch.int64, device=images.labels.device)
         for row in range(len(stack)):
             self._enter(stack.member(row))
-            for some, wanted in _chunks(images, labels):
+            for some, wanted in _chunks(images):
                 right[row] += (self._module(some).argmax(-1) == wanted).sum()
         return right.cpu().numpy()
 
@@ -323,8 +324,7 @@ def executions(module: nn.Module) -> dict[str, Execution]:
 def seconds_per_member_step(
     execution: Execution,
     stack: MemberStack,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    images: Images,
     batch_size: int,
     *,
     most: int = 64,
@@ -334,22 +334,21 @@ def seconds_per_member_step(
     Args:
         execution: what is timed.
         stack: members such as will be trained; left as they are.
-        images: (N, channels, height, width).
-        labels: (N,).
+        images: to train on.
         batch_size: samples in a batch.
         most: members that are timed together; a stack gains little beyond 64.
     """
     # A loop takes as long for any number of members.
     copies = stack.select(np.arange(min(len(stack), 2 if isinstance(execution, LoopExecution) else most)))
     steps = 4
-    batches = torch.arange(len(copies) * steps * batch_size, device=images.device) % len(labels)
+    batches = torch.arange(len(copies) * steps * batch_size, device=images.labels.device) % len(images)
     batches = batches.view(len(copies), steps, batch_size)
     # A learning rate of 0 cannot diverge. The result is on the CPU, so a GPU has finished when train_epoch returns.
     still = SgdStep(0.0, 0.5 if stack.velocity is not None else 0.0)
-    execution.train_epoch(copies, images, labels, batches[:, :1], still)
+    execution.train_epoch(copies, images, batches[:, :1], still)
     durations = []
     for _ in range(3):
         begin = time.perf_counter()
-        execution.train_epoch(copies, images, labels, batches, still)
+        execution.train_epoch(copies, images, batches, still)
         durations.append(time.perf_counter() - begin)
     return min(durations) / (steps * len(copies))
