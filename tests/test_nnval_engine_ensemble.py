@@ -73,7 +73,7 @@ def test_a_run_is_what_plain_pytorch_computes(tmp_path):
     for epoch in range(1, 5):
         losses = []
         for samples in reshuffled(60, 10, order.at(epoch)):
-            loss = nn.functional.cross_entropy(module(data.train.inputs(samples)), data.train.labels[samples])
+            loss = nn.functional.cross_entropy(module(data.train.pixels[samples]), data.train.labels[samples])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
