@@ -8,21 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.batch_orders import (
+    mode_options,
+    mode_parameters,
+    parse_modes,
+    parse_orders,
+    recorded_steps,
+    simulate_orders,
+)
 from commands.shared import (
+    comparison_json,
     comparison_row,
     emit_json,
     end_simulation,
-    estimate_json,
     hint,
     output_options,
     print_table,
     simulation_options,
-    simulation_progress,
     write_csv,
 )
-from commands.weight_variance import mode_options, mode_parameters, parse_modes, parse_orders
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sim.effective_temperature import SimulatedTemperatures
+    from sim.ensemble import Progress
     from theory.estimate import Comparison, Estimate
     from theory.gradient_noise import GradientNoise
     from theory.heavy_ball import HeavyBall
@@ -164,87 +174,79 @@ def simulate_effective_temperature(
     jostle simulate effective-temperature --batches 50 --curvature 1 --curvature 10 --order reshuffled
     jostle simulate effective-temperature --order persistent:correlation=0.9 --lag 1 --lag 5
     """
-    import numpy as np
-
-    from sim import effective_temperature
-    from sim.random_streams import stream
-    from theory.effective_temperature import lag_temperature, static_temperatures
-    from theory.estimate import Estimate, compare, holm
+    from sim.effective_temperature import simulate_effective_temperature
+    from theory.estimate import holm
 
     noises = parse_orders(orders or ("reshuffled", "with_replacement"), batches)
     modes = parse_modes(learning_rate, momentum, curvatures or _default_curvatures(learning_rate, momentum, batches))
     chosen = sorted(set(lags or LAGS))
-    comparisons: list[Comparison] = []
-    points: Points = {}
-    done = runs
-    with simulation_progress(quiet) as progress:
-        for number, (order, noise) in enumerate(noises.items()):
-            simulated = effective_temperature.simulate_effective_temperature(
-                modes,
-                noise,
-                stream(seed, "simulate effective-temperature", number),
-                lags=chosen,
-                steps=epochs * batches,
-                burn_in=None if burn_in is None else burn_in * batches,
-                replicas=runs,
-                threads=threads,
-                progress=progress,
-            )
-            done = simulated.replicas
-            exact = static_temperatures(modes, noise)
-            quantities = [
-                (
-                    "configurational",
-                    exact.configurational / learning_rate,
-                    _scaled(simulated.configurational, learning_rate),
-                ),
-                ("kinetic", exact.kinetic / learning_rate, _scaled(simulated.kinetic, learning_rate)),
-                ("ratio", exact.equipartition_index, simulated.equipartition_index),
-            ]
-            temperatures = lag_temperature(modes, noise, chosen) / learning_rate
-            points[order] = {}
-            for n, values in zip(chosen, temperatures, strict=True):
-                estimates = _scaled(simulated.temperature(n), learning_rate)
-                quantities.append((f"lag {n}", values, estimates))
-                for curvature, estimate in zip(np.ravel(modes.curvature), estimates, strict=True):
-                    points[order][float(curvature), n] = estimate
-            for name, values, estimates in quantities:
-                for curvature, value, estimate in zip(np.ravel(modes.curvature), values, estimates, strict=True):
-                    what = f"{order}, curvature {curvature:.4g}, {name}"
-                    comparisons.append(compare(what, Estimate(float(value), 0.0, 1), estimate))
-            if done < runs:
-                break
+
+    def simulate(noise: GradientNoise, rng: np.random.Generator, progress: Progress | None) -> SimulatedTemperatures:
+        return simulate_effective_temperature(
+            modes,
+            noise,
+            rng,
+            lags=chosen,
+            steps=recorded_steps(noise, epochs, batches),
+            burn_in=None if burn_in is None else recorded_steps(noise, burn_in, batches),
+            replicas=runs,
+            threads=threads,
+            progress=progress,
+        )
+
+    results = simulate_orders(noises, simulate, name="simulate effective-temperature", seed=seed, quiet=quiet)
+    stopped = len(results) < len(noises) or any(found.replicas < runs for found in results.values())
+    comparisons, points = _compare(modes, noises, chosen, results)
     comparisons = holm(comparisons)
     if out is not None:
         _write(out, modes, noises, chosen, points)
     if as_json:
-        rows = [
-            {
-                "quantity": c.quantity,
-                "predicted": c.predicted.value,
-                "simulated": estimate_json(c.measured),
-                "z": c.z,
-                "p_value": c.p_value,
-                "verdict": c.verdict,
-            }
-            for c in comparisons
-        ]
         parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
-        parameters |= {"lags": chosen, "epochs": epochs, "replicas": runs}
-        result = {"units": UNITS, "comparisons": rows, "stopped_early": done < runs}
+        parameters |= {"lags": chosen, "epochs": epochs, "burn_in": burn_in, "replicas": runs}
+        rows = [comparison_json(c) for c in comparisons]
+        result = {"units": UNITS, "comparisons": rows, "stopped_early": stopped}
         emit_json("simulate effective-temperature", parameters, seed, result)
     else:
         click.echo(f"temperatures {UNITS}")
         table = [comparison_row(c) for c in comparisons]
         print_table(("temperature", "theory", "simulated", "z", "verdict"), table, left=(0, 4))
-        click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
-    end_simulation(comparisons, done < runs)
+        click.echo(f"{min(found.replicas for found in results.values())} replicas of {epochs} epochs; seed {seed}")
+    end_simulation(comparisons, stopped)
 
 
-def _scaled(estimates: Sequence[Estimate], unit: float) -> list[Estimate]:
-    import dataclasses
+def _compare(
+    modes: HeavyBall,
+    noises: dict[str, GradientNoise],
+    lags: Sequence[int],
+    results: dict[str, SimulatedTemperatures],
+) -> tuple[list[Comparison], Points]:
+    """Theory beside simulation; and the temperatures at the lags, by order, curvature and lag."""
+    import numpy as np
 
-    return [dataclasses.replace(e, value=e.value / unit, standard_error=e.standard_error / unit) for e in estimates]
+    from theory.effective_temperature import lag_temperature, static_temperatures
+    from theory.estimate import Estimate, compare
+
+    unit = 1 / modes.learning_rate
+    curvatures = np.ravel(modes.curvature).tolist()
+    comparisons: list[Comparison] = []
+    points: Points = {}
+    for order, found in results.items():
+        exact = static_temperatures(modes, noises[order])
+        quantities = [
+            ("configurational", exact.configurational * unit, [e.scaled(unit) for e in found.configurational]),
+            ("kinetic", exact.kinetic * unit, [e.scaled(unit) for e in found.kinetic]),
+            ("ratio", exact.equipartition_index, list(found.equipartition_index)),
+        ]
+        points[order] = {}
+        for lag, values in zip(lags, lag_temperature(modes, noises[order], lags) * unit, strict=True):
+            estimates = [e.scaled(unit) for e in found.temperature(lag)]
+            quantities.append((f"lag {lag}", values, estimates))
+            points[order] |= {(at, lag): estimate for at, estimate in zip(curvatures, estimates, strict=True)}
+        for name, values, estimates in quantities:
+            for curvature, value, estimate in zip(curvatures, values.tolist(), estimates, strict=True):
+                what = f"{order}, curvature {curvature:.4g}, {name}"
+                comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate))
+    return comparisons, points
 
 
 def _write(

@@ -11,10 +11,10 @@ import click
 
 from commands.curves import curve_options, perturbation_from_curves
 from commands.shared import (
+    comparison_json,
     comparison_row,
     emit_json,
     end_simulation,
-    estimate_json,
     hint,
     output_options,
     print_table,
@@ -223,15 +223,7 @@ def simulate_perturbation(
         _write_toy(out, toy, mean_first_passage_time(toy.chain), 100, points if horizon is None else {})
     if as_json:
         rows = [
-            {
-                "interval": interval,
-                "predicted": c.predicted.value,
-                "grid_error": c.margin * c.predicted.value,
-                "simulated": estimate_json(c.measured),
-                "z": c.z,
-                "p_value": c.p_value,
-                "verdict": c.verdict,
-            }
+            {"interval": interval, "grid_error": c.margin * c.predicted.value, **comparison_json(c)}
             for interval, c in zip(points, comparisons, strict=True)
         ]
         parameters = {"process": toy.name, "perturbation": toy.perturbation, "horizon": horizon, "runs": runs}

@@ -12,10 +12,10 @@ import click
 from commands.curves import curve_options, resetting_from_curves
 from commands.laws import LAWS, parse_law
 from commands.shared import (
+    comparison_json,
     comparison_row,
     emit_json,
     end_simulation,
-    estimate_json,
     hint,
     output_options,
     print_table,
@@ -367,12 +367,8 @@ def simulate_resetting(
                 "parameter": value,
                 "method": passages.method,
                 "time_step": passages.time_step,
-                "predicted": c.predicted.value,
-                "simulated": estimate_json(c.measured),
                 "restarts_per_run": None if passages.restarts is None else float(passages.restarts.mean()),
-                "z": c.z,
-                "p_value": c.p_value,
-                "verdict": c.verdict,
+                **comparison_json(c),
             }
             for (kind, value, passages), c in zip(results, comparisons, strict=True)
         ]

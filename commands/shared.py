@@ -251,6 +251,25 @@ def comparison_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
     )
 
 
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison of a closed form with a simulation, for ``--json``.
+
+    Args:
+        comparison: with its verdict.
+
+    Returns:
+        Quantity, prediction, measurement, z, p-value and verdict.
+    """
+    return {
+        "quantity": comparison.quantity,
+        "predicted": comparison.predicted.value,
+        "simulated": estimate_json(comparison.measured),
+        "z": comparison.z,
+        "p_value": comparison.p_value,
+        "verdict": comparison.verdict,
+    }
+
+
 def end_simulation(comparisons: Sequence[Comparison], stopped: bool) -> None:
     """Leave with the exit code of what was found, if it is not 0.
 

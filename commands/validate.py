@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,35 +26,28 @@ if TYPE_CHECKING:
     from nnval.study import Study, StudyConfig
 
 
-def _preset_text(name: str) -> str:
-    """A preset that comes with jostle, or a user's TOML file."""
-    presets = resources.files("nnval") / "presets"
-    file = Path(name) if name.endswith(".toml") else presets / f"{name}.toml"
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        known = sorted(p.name.removesuffix(".toml") for p in presets.iterdir() if p.name.endswith(".toml"))
-        raise ValueError(f"preset {name!r} does not exist; choose {', '.join(known)} or the path of a .toml") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not text: {error}") from None
+def _study_preset(name: str) -> dict[str, Any]:
+    """What a preset says, if it is a study."""
+    from nnval.engine.recipes import is_study, read_preset, study_names
+
+    values = read_preset(name, study_names())
+    if not is_study(values):
+        raise ValueError(
+            f"preset {name!r} is a training and no study: it has no [perturbations]. Train it with jostle train --preset "
+            f"{name}; to study perturbations of it, add what the study {study_names()[0]!r} has around [training]"
+        )
+    return values
 
 
 def _study_config(
     preset: str, overrides: dict[str, Any], training: dict[str, Any], perturbations: Sequence[str]
 ) -> StudyConfig:
-    import tomllib
-
+    from nnval.engine.recipes import training_fields
     from nnval.study import StudyConfig
 
-    try:
-        values = tomllib.loads(_preset_text(preset))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{preset} is not TOML: {error}") from None
+    values = _study_preset(preset)
     values |= {key: value for key, value in overrides.items() if value is not None and value != ()}
-    own = values.get("training", {})
-    if not isinstance(own, dict):
-        raise ValueError("the preset's [training] must be a table")
-    values["training"] = own | {key: value for key, value in training.items() if value is not None}
+    values["training"] = training_fields(values, preset) | {key: value for key, value in training.items() if value is not None}
     if perturbations:
         parsed = [parse_perturbation(text) for text in perturbations]
         names = [p["name"] for p in parsed]
@@ -102,7 +94,10 @@ def validate_perturbation(
     jostle validate perturbation --show-preset > my.toml
     """
     if show_preset:
-        click.echo(_preset_text(preset), nl=False)
+        from nnval.engine.recipes import preset_text
+
+        _study_preset(preset)
+        click.echo(preset_text(preset), nl=False)
         return
     if out is None:
         raise ValueError("--out is missing: name the directory of the study, such as --out runs/demo")

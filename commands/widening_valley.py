@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.shared import (
+    comparison_json,
     comparison_row,
     emit_json,
     end_simulation,
-    estimate_json,
     output_options,
     print_table,
     refuse_options,
@@ -331,17 +331,7 @@ def simulate_widening_valley(
         _write(out, setting, points)
     if as_json:
         rows = [
-            {
-                "quantity": c.quantity,
-                "flow": flow,
-                "predicted": c.predicted.value,
-                "simulated": estimate_json(c.measured),
-                "z": c.z,
-                "p_value": c.p_value,
-                "margin": c.margin,
-                "verdict": c.verdict,
-                "reasons": list(c.reasons),
-            }
+            {**comparison_json(c), "flow": flow, "margin": c.margin, "reasons": list(c.reasons)}
             for c, flow in zip(comparisons, flows, strict=True)
         ]
         result = {"comparisons": rows, "stopped_early": done < runs}

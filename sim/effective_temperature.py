@@ -118,7 +118,7 @@ def simulate_effective_temperature(
 
     Args:
         modes: the modes, curvature > 0 of shape (n,).
-        noise: WhiteNoise, Reshuffled, ShuffledOnce, AntiCorrelatedIncrements or Persistent.
+        noise: WhiteNoise, Reshuffled, ReshuffledEvery, ShuffledOnce, AntiCorrelatedIncrements or Persistent.
         rng: source of randomness: two draws make the key of all recursions.
         lags: n >= 1 at which T_eff(n) will be asked for; costs grow with the largest, which all share.
         steps: that are recorded, a whole number of epochs if the noise has epochs; more than the largest lag.
@@ -138,7 +138,7 @@ def simulate_effective_temperature(
     from sim.gaussian_noise import filter_of
 
     noise_filter = filter_of(noise)
-    batches = noise_filter.batches
+    period = noise_filter.period
     curvature = np.ravel(modes.curvature)
     if (curvature == 0).any():
         raise ValueError("curvature=0.0 must be > 0: a flat mode has no stationary autocovariance; leave it out")
@@ -149,12 +149,14 @@ def simulate_effective_temperature(
     needed = max(chosen) + 2
     steps, replicas = whole_number("steps", steps, 1), whole_number("replicas", replicas, 2)
     if burn_in is None:
-        before = max(steps_to_forget(modes, batches), batches * -(-needed // batches))
+        before = max(steps_to_forget(modes, period), period * -(-needed // period))
     else:
         before = whole_number("burn_in", burn_in, 0)
     for name, value in (("steps", steps), ("burn_in", before)):
-        if value % batches:
-            raise ValueError(f"{name}={value} must be a whole number of epochs, each of {batches} steps")
+        if value % period:
+            raise ValueError(
+                f"{name}={value} must be a whole number of epochs (those of a shared order together), {period} steps"
+            )
         if value < needed:
             raise ValueError(f"{name}={value} must be >= {needed}, two more than the largest lag")
     # Replica by replica, so that what is complete after Ctrl-C is complete for all modes.

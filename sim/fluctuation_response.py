@@ -7,7 +7,7 @@ it alone. Their difference is the answer, free of sampling error because the rec
 import numpy as np
 from numba import njit
 
-from sim.gaussian_noise import draw_epoch
+from sim.gaussian_noise import recall
 from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
 from sim.quadratic import CURVATURE, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
 
@@ -96,8 +96,9 @@ def run_fluctuation_response(
     n, lags = products.shape
     batches = len(noise.fresh)
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
-    epoch = np.zeros(batches * LANES if noise.repeated else 0)
-    if noise.repeated:
+    kept_epochs = noise.epochs > 1
+    epoch, drawn = np.zeros(batches * LANES if kept_epochs else 0), np.zeros(2 * LANES)
+    if kept_epochs:
         fresh, pull, kept = np.ones(batches), np.zeros(batches), np.zeros(batches)
     state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     for begin in range(0, n, LANES):
@@ -108,13 +109,11 @@ def run_fluctuation_response(
         for i in range(LANES):
             seed_lane(state, i, tickets, key, first_number + begin + i)
             work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
-        if noise.repeated:
-            draw_epoch(epoch, state, normals, noise)
         batch = 0
         for step in range(burn_in + steps):
             # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
-            if noise.repeated:
-                normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
+            if kept_epochs:
+                recall(normals[:LANES], epoch, state, drawn, noise, step)
             elif step % 2 == 0:
                 normal_pairs(state, normals)
             else:

@@ -29,6 +29,9 @@ from theory.gradient_noise import (
     WhiteNoise,
 )
 
+FOREVER = 2**62
+"""Epochs: more than anybody trains."""
+
 
 class NoiseFilter(NamedTuple):
     """Coefficients for each place in the epoch; noise of unit variance.
@@ -37,18 +40,23 @@ class NoiseFilter(NamedTuple):
         fresh: of the normal number, shape (M,); M = 1 for noise that knows no epochs.
         pull: of the memory in xi, likewise.
         kept: of the memory in the next memory, likewise.
-        repeated: whether the first epoch comes again and again.
+        epochs: so many share one draw, which is kept; 1 for noise that is drawn step by step.
     """
 
     fresh: npt.NDArray[np.float64]
     pull: npt.NDArray[np.float64]
     kept: npt.NDArray[np.float64]
-    repeated: bool = False
+    epochs: int = 1
 
     @property
     def batches(self) -> int:
         """M, or 1 for noise that knows no epochs."""
         return len(self.fresh)
+
+    @property
+    def period(self) -> int:
+        """Steps over which noise is to be averaged: an epoch, or all that share a draw and then make way for others."""
+        return self.batches * (self.epochs if self.epochs < FOREVER else 1)
 
 
 def stationary_filter(fresh: float, pull: float, kept: float) -> NoiseFilter:
@@ -63,12 +71,12 @@ def stationary_filter(fresh: float, pull: float, kept: float) -> NoiseFilter:
     return NoiseFilter(np.array([fresh]), np.array([pull]), np.array([kept]))
 
 
-def bridge_filter(batches: int, *, repeated: bool = False) -> NoiseFilter:
+def bridge_filter(batches: int, *, epochs: int = 1) -> NoiseFilter:
     """Noise of zero sum in each epoch.
 
     Args:
         batches: M >= 2, of an epoch.
-        repeated: whether the first epoch comes again and again.
+        epochs: that share one draw.
 
     Returns:
         The filter.
@@ -76,7 +84,7 @@ def bridge_filter(batches: int, *, repeated: bool = False) -> NoiseFilter:
     left = batches - np.arange(batches, dtype=float)
     later = np.arange(batches) > 0  # at the first place, what the last epoch left in the memory is dropped
     return NoiseFilter(
-        np.sqrt(batches / (batches - 1.0) * (left - 1) / left), np.where(later, -1 / left, 0.0), later * 1.0, repeated
+        np.sqrt(batches / (batches - 1.0) * (left - 1) / left), np.where(later, -1 / left, 0.0), later * 1.0, epochs
     )
 
 
@@ -84,7 +92,8 @@ def filter_of(noise: GradientNoise) -> NoiseFilter:
     """The filter whose noise has the autocovariance of a batch order.
 
     Args:
-        noise: WhiteNoise, Reshuffled, ShuffledOnce, AntiCorrelatedIncrements or Persistent; its variance is ignored.
+        noise: WhiteNoise, Reshuffled, ReshuffledEvery, ShuffledOnce, AntiCorrelatedIncrements or Persistent; of any
+            variance.
 
     Returns:
         The filter, of unit variance.
@@ -98,10 +107,12 @@ def filter_of(noise: GradientNoise) -> NoiseFilter:
     """
     if isinstance(noise, WhiteNoise):
         return stationary_filter(1.0, 0.0, 0.0)
-    if isinstance(noise, Reshuffled) or (isinstance(noise, ReshuffledEvery) and noise.epochs == 1):
+    if isinstance(noise, Reshuffled):
         return bridge_filter(noise.batches_per_epoch)
+    if isinstance(noise, ReshuffledEvery):
+        return bridge_filter(noise.batches_per_epoch, epochs=noise.epochs)
     if isinstance(noise, ShuffledOnce):
-        return bridge_filter(noise.batches_per_epoch, repeated=True)
+        return bridge_filter(noise.batches_per_epoch, epochs=FOREVER)
     if isinstance(noise, AntiCorrelatedIncrements):
         return stationary_filter(0.5**0.5, -1.0, 1.0)
     if isinstance(noise, Persistent):
@@ -111,7 +122,7 @@ def filter_of(noise: GradientNoise) -> NoiseFilter:
 
 @njit(**KERNEL)
 def draw_epoch(epoch, state, normals, noise):
-    """The first epoch of all lanes, for noise that repeats it.
+    """The noise of an epoch for all lanes, for filters whose epochs share draws.
 
     Args:
         epoch: filled, shape (M * LANES,).
@@ -127,3 +138,22 @@ def draw_epoch(epoch, state, normals, noise):
             xi = noise.fresh[batch] * normals[(batch % 2) * LANES + i] + noise.pull[batch] * memory[i]
             memory[i] = noise.kept[batch] * memory[i] + xi
             epoch[batch * LANES + i] = xi
+
+
+@njit(**KERNEL)
+def recall(xi, epoch, state, normals, noise, step):
+    """The noise of a step from the epoch that is kept, which is drawn anew when its time has come.
+
+    Args:
+        xi: filled, shape (LANES,).
+        epoch: as ``draw_epoch`` left it.
+        state: of the generators.
+        normals: overwritten when an epoch is drawn, shape (2 * LANES,).
+        noise: the filter.
+        step: from 0.
+    """
+    batches = len(noise.fresh)
+    batch = step % batches
+    if batch == 0 and step // batches % noise.epochs == 0:
+        draw_epoch(epoch, state, normals, noise)
+    xi[:] = epoch[batch * LANES : (batch + 1) * LANES]

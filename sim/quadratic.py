@@ -9,7 +9,7 @@ a (direction, replica). Two steps are taken in one loop, because numbers in regi
 import numpy as np
 from numba import njit
 
-from sim.gaussian_noise import draw_epoch
+from sim.gaussian_noise import recall
 from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
 
 THETA, VELOCITY, MEMORY, CURVATURE, SUM, SQUARES, VELOCITIES, NORMALS, _WORK = (
@@ -70,8 +70,9 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
     """
     n, batches = len(curvature), len(noise.fresh)
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
-    epoch = np.zeros(batches * LANES if noise.repeated else 0)
-    if noise.repeated:
+    kept_epochs = noise.epochs > 1
+    epoch, drawn = np.zeros(batches * LANES if kept_epochs else 0), np.zeros(2 * LANES)
+    if kept_epochs:
         fresh, pull, kept = np.ones(batches), np.zeros(batches), np.zeros(batches)
     state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     for begin in range(0, n, LANES):
@@ -81,14 +82,12 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
         for i in range(LANES):
             seed_lane(state, i, tickets, key, first_number + begin + i)
             work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
-        if noise.repeated:
-            draw_epoch(epoch, state, normals, noise)
         batch = 0
         for step in range(0, burn_in + steps, 2):
             following = batch + 1 if batch + 1 < batches else 0
-            if noise.repeated:
-                normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
-                normals[LANES:] = epoch[following * LANES : (following + 1) * LANES]
+            if kept_epochs:
+                recall(normals[:LANES], epoch, state, drawn, noise, step)
+                recall(normals[LANES:], epoch, state, drawn, noise, step + 1)
             else:
                 normal_pairs(state, normals)
             # The last of an odd number of steps is one too many; it is not recorded.

@@ -67,7 +67,7 @@ def simulate_weight_variance(
 
     Args:
         modes: the directions, curvature of shape (D,).
-        noise: WhiteNoise, Reshuffled, ShuffledOnce, AntiCorrelatedIncrements or Persistent.
+        noise: WhiteNoise, Reshuffled, ReshuffledEvery, ShuffledOnce, AntiCorrelatedIncrements or Persistent.
         rng: source of randomness: two draws make the key of all recursions.
         steps: that are recorded, a whole number of epochs if the noise has epochs.
         replicas: independent recursions of each direction.
@@ -86,12 +86,14 @@ def simulate_weight_variance(
     from sim.quadratic import run_quadratic
 
     noise_filter = filter_of(noise)
-    batches = noise_filter.batches
+    period = noise_filter.period
     steps, replicas = whole_number("steps", steps, 1), whole_number("replicas", replicas, 2)
-    before = steps_to_forget(modes, batches) if burn_in is None else whole_number("burn_in", burn_in, 0)
+    before = steps_to_forget(modes, period) if burn_in is None else whole_number("burn_in", burn_in, 0)
     for name, value in (("steps", steps), ("burn_in", before)):
-        if value % batches:
-            raise ValueError(f"{name}={value} must be a whole number of epochs, each of {batches} steps")
+        if value % period:
+            raise ValueError(
+                f"{name}={value} must be a whole number of epochs (those of a shared order together), {period} steps"
+            )
     scaled = modes.learning_rate * np.ravel(modes.curvature)
     # Replica by replica, so that what is complete after Ctrl-C is complete for all directions.
     recursions = np.tile(scaled, replicas)
@@ -130,8 +132,8 @@ def simulate_weight_variance(
     )
 
 
-def steps_to_forget(modes: HeavyBall, batches: int) -> int:
-    """Steps until the start is forgotten, a whole number of epochs."""
+def steps_to_forget(modes: HeavyBall, period: int) -> int:
+    """Steps until the start is forgotten, a whole number of periods."""
     trace = 1 + modes.momentum - modes.learning_rate * np.ravel(modes.curvature)
     root = np.sqrt((trace**2 - 4 * modes.momentum).astype(complex))
     slowest = float(np.maximum(abs(trace + root), abs(trace - root)).max()) / 2
@@ -141,4 +143,4 @@ def steps_to_forget(modes: HeavyBall, batches: int) -> int:
             f"the flattest mode relaxes by a factor {slowest:.12g} per step: forgetting the start would take more than "
             f"{LONGEST_BURN_IN} steps; give burn_in, or leave out directions of curvature 0"
         )
-    return batches * max(math.ceil(steps / batches), 10)
+    return period * max(math.ceil(steps / period), 10)

@@ -158,7 +158,6 @@ def test_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
         (PREDICT, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
         (SIMULATE, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
         (SIMULATE, ("--curvature", 0), "curvature=0.0 must be > 0"),
-        (SIMULATE, ("--order", "reshuffled_every:epochs=2"), "has no Gaussian simulation"),
         (SIMULATE, ("--batches", 1), "batches"),
         (SIMULATE, ("--lag", 0), "0 is not in the range"),
     ],

@@ -37,8 +37,19 @@ def test_simulation_agrees_and_draws(tmp_path: Path) -> None:
     words = ("--batches", 7, "--momentum", 0.5, "--learning-rate", 1, "--curvature", 0.05, "--curvature", 1)
     run = jostle("simulate", "weight-variance", *words, "--epochs", 100, "--out", tmp_path / "out")
     assert run.exit_code == 0, run.output
-    assert run.stdout.count("agrees") == 8
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"variances.csv", "variances.png", "autocovariance.png"}
+    assert run.stdout.count("agrees") == 8 + 8  # variances; noise of real batches
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "variances.csv",
+        "simulated.csv",
+        "noise.csv",
+        "variances.png",
+        "autocovariance.png",
+    }
+    simulated = list(csv.DictReader((tmp_path / "out" / "simulated.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["quantity"] for row in simulated} == {"weight_variance", "velocity_variance", "correlation_time"}
+    noise = list(csv.DictReader((tmp_path / "out" / "noise.csv").read_text(encoding="utf-8").splitlines()))
+    (neighbours,) = [row for row in noise if (row["order"], row["lag"]) == ("reshuffled", "1")]
+    assert abs(float(neighbours["value"]) + 1 / 7) < 5 * float(neighbours["standard_error"])
     rows = list(csv.DictReader((tmp_path / "out" / "variances.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["order"] for row in rows} == {"reshuffled", "with_replacement"}
     assert len(rows) == 2 * 241

@@ -74,7 +74,7 @@ def test_the_equipartition_index_is_a_correlation_time(seed: int, noise: Gradien
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 @pytest.mark.parametrize(
-    "noise", [*ANCHORS, ShuffledOnce(6), ReshuffledEvery(6, 1)], ids=lambda noise: type(noise).__name__
+    "noise", [*ANCHORS, ShuffledOnce(6), ReshuffledEvery(6, 4)], ids=lambda noise: type(noise).__name__
 )
 def test_temperatures_at_all_lags(seed: int, noise: GradientNoise, momentum: float) -> None:
     simulated = reference(noise, seed, curvature=(0.05, 0.3), momentum=momentum)
@@ -196,7 +196,7 @@ def test_ctrl_c_keeps_whole_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 12}, "steps=12 must be a whole number of epochs, each of 5 steps"),
+        ({"steps": 12}, "steps=12 must be a whole number of epochs .*, 5 steps"),
         ({"burn_in": 8}, "burn_in=8 must be a whole number of epochs"),
         ({"burn_in": 0}, "burn_in=0 must be >= 3, two more than the largest lag"),
         ({"steps": 10, "lags": [9]}, "steps=10 must be >= 11"),
@@ -207,7 +207,8 @@ def test_ctrl_c_keeps_whole_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"curvature": [0.1, 0.0]}, "curvature=0.0 must be > 0: a flat mode"),
         ({"curvature": [1e-9]}, "give burn_in"),
         ({"curvature": [1.0], "momentum": 0.0, "lags": [1, 2]}, "lags=2: a mode does not answer"),
-        ({"noise": ReshuffledEvery(5, 2)}, "has no Gaussian simulation"),
+        ({"noise": WhiteNoise() + Reshuffled(5)}, "has no Gaussian simulation"),
+        ({"noise": ReshuffledEvery(5, 4)}, "steps=10 must be a whole number of epochs .*, 20 steps"),
         ({"threads": 0}, "threads=0 must be >= 1"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sim.gaussian_noise import NoiseFilter, bridge_filter, draw_epoch, filter_of, stationary_filter
+from sim.gaussian_noise import NoiseFilter, bridge_filter, draw_epoch, filter_of, recall, stationary_filter
 from sim.lanes import LANES, normal_pairs, seed_lane
 from theory.gradient_noise import (
     AntiCorrelatedIncrements,
@@ -53,17 +53,18 @@ def test_reshuffled_orders_have_the_autocovariance_of_their_noise_averaged_over_
     for lag in range(2 * batches):
         mean = np.mean([found[batches + place, batches + place + lag] for place in range(batches)])
         assert mean == pytest.approx(float(Reshuffled(batches).autocovariance(lag)), abs=1e-14)
-    assert filter_of(ReshuffledEvery(batches, 1)).fresh.tolist() == filter_of(Reshuffled(batches)).fresh.tolist()
-    assert filter_of(ShuffledOnce(batches)).repeated
-    assert not filter_of(Reshuffled(batches)).repeated
+    periods = [
+        filter_of(noise(batches)).period for noise in (Reshuffled, ShuffledOnce, lambda m: ReshuffledEvery(m, 3))
+    ]
+    assert periods == [batches, batches, 3 * batches]
 
 
 def test_a_noise_without_filter_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"noise=ReshuffledEvery.* has no Gaussian simulation"):
-        filter_of(ReshuffledEvery(5, 2))
+    with pytest.raises(ValueError, match=r"noise=.* has no Gaussian simulation"):
+        filter_of(WhiteNoise() + Reshuffled(5))
 
 
-@pytest.mark.parametrize("noise", [bridge_filter(5, repeated=True), stationary_filter(1.0, 0.0, 0.0)])
+@pytest.mark.parametrize("noise", [bridge_filter(5, epochs=2), stationary_filter(1.0, 0.0, 0.0)])
 def test_the_first_epoch_is_the_filter_applied_to_normal_numbers(noise: NoiseFilter) -> None:
     def generators() -> npt.NDArray[np.uint64]:
         state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
@@ -82,3 +83,20 @@ def test_the_first_epoch_is_the_filter_applied_to_normal_numbers(noise: NoiseFil
         xi = noise.fresh[batch] * drawn[batch] + noise.pull[batch] * memory
         memory = noise.kept[batch] * memory + xi
         np.testing.assert_allclose(epoch[batch * LANES : (batch + 1) * LANES], xi, rtol=0, atol=1e-15)
+
+
+def test_epochs_that_share_a_draw() -> None:
+    noise = bridge_filter(3, epochs=2)
+    state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    for lane in range(LANES):
+        seed_lane(state, lane, tickets, np.array([1, 2], np.uint64), lane)
+    epoch, normals, xi = np.zeros(3 * LANES), np.zeros(2 * LANES), np.zeros(LANES)
+    steps = []
+    for step in range(12):
+        recall(xi, epoch, state, normals, noise, step)
+        steps.append(xi.copy())
+    epochs = np.array(steps).reshape(4, 3, LANES)
+    np.testing.assert_array_equal(epochs[0], epochs[1])
+    np.testing.assert_array_equal(epochs[2], epochs[3])
+    assert (epochs[1] != epochs[2]).all()
+    np.testing.assert_allclose(epochs.sum(axis=1), 0, atol=1e-14)

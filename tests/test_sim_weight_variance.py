@@ -62,6 +62,8 @@ def test_reshuffled_batches_have_the_exact_variances_and_not_those_of_white_nois
         (Persistent(-0.5), WhiteNoise()),
         (ShuffledOnce(6), Reshuffled(6)),
         (ReshuffledEvery(6, 1), WhiteNoise()),
+        (ReshuffledEvery(6, 4), Reshuffled(6)),
+        (ReshuffledEvery(5, 2), ShuffledOnce(5)),
     ],
 )
 def test_every_other_noise(seed: int, noise: GradientNoise, wrong: GradientNoise) -> None:
@@ -102,12 +104,13 @@ def test_results_depend_on_neither_threads_nor_the_number_of_replicas() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 12}, "steps=12 must be a whole number of epochs, each of 5 steps"),
+        ({"steps": 12}, "steps=12 must be a whole number of epochs .*, 5 steps"),
         ({"steps": 10, "burn_in": 3}, "burn_in=3 must be a whole number of epochs"),
         ({"steps": 10, "replicas": 1}, "replicas=1 must be a whole number >= 2"),
         ({"steps": 10, "curvature": [0.0]}, "leave out directions of curvature 0"),
         ({"steps": 10, "curvature": [1e-9]}, "give burn_in"),
-        ({"steps": 10, "noise": ReshuffledEvery(5, 2)}, "has no Gaussian simulation"),
+        ({"steps": 10, "noise": WhiteNoise() + Reshuffled(5)}, "has no Gaussian simulation"),
+        ({"steps": 10, "noise": ReshuffledEvery(5, 4)}, "steps=10 must be a whole number of epochs .*, 20 steps"),
     ],
 )
 def test_refuses(settings: dict, message: str) -> None:

@@ -112,6 +112,27 @@ class Estimate:
         ratio = x.mean(axis=0) / y.mean(axis=0)
         return cls.from_columns(ratio + (x - ratio * y) / y.mean(axis=0))
 
+    def scaled(self, factor: float) -> "Estimate":
+        """The same in another unit.
+
+        Args:
+            factor: finite and > 0.
+
+        Returns:
+            Value, error and interval multiplied.
+
+        Raises:
+            ValueError: for a factor out of range.
+
+        Example:
+            >>> Estimate(2.0, 0.5, 10).scaled(10.0)
+            Estimate(value=20.0, standard_error=5.0, n=10, interval95=None)
+        """
+        if not (math.isfinite(factor) and factor > 0):
+            raise ValueError(f"factor={factor} must be finite and > 0")
+        interval = self.interval95 and (factor * self.interval95[0], factor * self.interval95[1])
+        return Estimate(factor * self.value, factor * self.standard_error, self.n, interval)
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval: the bootstrap one at 95 % where there is one, else Student's t.
 
