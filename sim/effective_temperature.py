@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
-from sim.weight_variance import steps_to_forget
+from sim.weight_variance import chunk_of_recursions, steps_to_forget
 from theory.absorbing import Floats, whole_number
 from theory.effective_temperature import mass, response
 from theory.estimate import Estimate
@@ -19,7 +19,7 @@ from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
 
 CHUNK = 256
-"""Recursions in a chunk: four groups of lanes."""
+"""Recursions in a chunk at most: four groups of lanes."""
 
 FORCE = 0.125
 """On the twins, in standard deviations of the noise. The answer is linear; a power of two rounds least."""
@@ -163,7 +163,7 @@ def simulate_effective_temperature(
     recursions = np.tile(modes.learning_rate * curvature, replicas)
     products, answers = (np.empty((len(recursions), needed)) for _ in range(2))
     velocities = np.empty(len(recursions))
-    key = kernel_key(rng)
+    key, cancel = kernel_key(rng), np.zeros(1, np.bool_)
 
     def kernel(first: int, stop: int) -> None:
         run_fluctuation_response(
@@ -178,9 +178,17 @@ def simulate_effective_temperature(
             FORCE,
             before,
             steps,
+            cancel,
         )
 
-    done = run_in_chunks(kernel, len(recursions), threads=threads, chunk=CHUNK, progress=progress) // len(curvature)
+    done = run_in_chunks(
+        kernel,
+        len(recursions),
+        threads=threads,
+        chunk=chunk_of_recursions(needed * (before + steps), CHUNK),
+        progress=progress,
+        cancel=cancel,
+    ) // len(curvature)
     if done < 2:
         raise KeyboardInterrupt
     unit = modes.learning_rate**2 * noise.variance

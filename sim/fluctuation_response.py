@@ -9,7 +9,7 @@ from numba import njit
 
 from sim.gaussian_noise import recall
 from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
-from sim.quadratic import CURVATURE, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
+from sim.quadratic import CURVATURE, MEMORY, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
 
 _TWIN, _TWIN_VELOCITY, _WORK = (NORMALS + k * LANES for k in (2, 3, 4))
 
@@ -77,6 +77,7 @@ def run_fluctuation_response(
     force,
     burn_in,
     steps,
+    cancel,
 ):
     """Run recursions from theta = v = 0, with noise of unit variance and learning rate times noise 1.
 
@@ -92,6 +93,7 @@ def run_fluctuation_response(
         force: on the twins, in the step after the burn-in, in units of the standard deviation of the noise.
         burn_in: steps that are not recorded, a whole number of epochs and no fewer than the largest lag.
         steps: that are recorded, likewise.
+        cancel: give up when it becomes true, shape (1,).
     """
     n, lags = products.shape
     batches = len(noise.fresh)
@@ -109,8 +111,14 @@ def run_fluctuation_response(
         for i in range(LANES):
             seed_lane(state, i, tickets, key, first_number + begin + i)
             work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
+        if noise.start > 0.0:
+            normal_pairs(state, normals)
+            for i in range(LANES):
+                work[MEMORY + i] = noise.start * normals[i]
         batch = 0
         for step in range(burn_in + steps):
+            if cancel[0]:
+                return
             # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
             if kept_epochs:
                 recall(normals[:LANES], epoch, state, drawn, noise, step)

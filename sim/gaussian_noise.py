@@ -2,7 +2,7 @@
 
     xi = fresh z + pull m,    m' = kept m + xi
 
-The memory m starts at 0, and the three coefficients may depend on the place in the epoch. Independent noise has no
+The three coefficients may depend on the place in the epoch. Independent noise has no
 pull; increments of independent noise subtract the last number; persistent noise keeps a part of the last xi. Reshuffled
 batches have noise that sums to zero over an epoch, in Gaussian numbers a bridge, and it is drawn without storing the
 epoch: with j numbers of M drawn, m their sum,
@@ -40,12 +40,14 @@ class NoiseFilter(NamedTuple):
         fresh: of the normal number, shape (M,); M = 1 for noise that knows no epochs.
         pull: of the memory in xi, likewise.
         kept: of the memory in the next memory, likewise.
+        start: standard deviation of the memory before the first step: noise is stationary from the beginning.
         epochs: so many share one draw, which is kept; 1 for noise that is drawn step by step.
     """
 
     fresh: npt.NDArray[np.float64]
     pull: npt.NDArray[np.float64]
     kept: npt.NDArray[np.float64]
+    start: float = 0.0
     epochs: int = 1
 
     @property
@@ -59,16 +61,17 @@ class NoiseFilter(NamedTuple):
         return self.batches * (self.epochs if self.epochs < FOREVER else 1)
 
 
-def stationary_filter(fresh: float, pull: float, kept: float) -> NoiseFilter:
+def stationary_filter(fresh: float, pull: float, kept: float, start: float) -> NoiseFilter:
     """A filter that does not depend on the place in the epoch.
 
     Args:
         fresh, pull, kept: its coefficients.
+        start: standard deviation of the memory at first.
 
     Returns:
         The filter, with M = 1.
     """
-    return NoiseFilter(np.array([fresh]), np.array([pull]), np.array([kept]))
+    return NoiseFilter(np.array([fresh]), np.array([pull]), np.array([kept]), start)
 
 
 def bridge_filter(batches: int, *, epochs: int = 1) -> NoiseFilter:
@@ -84,7 +87,11 @@ def bridge_filter(batches: int, *, epochs: int = 1) -> NoiseFilter:
     left = batches - np.arange(batches, dtype=float)
     later = np.arange(batches) > 0  # at the first place, what the last epoch left in the memory is dropped
     return NoiseFilter(
-        np.sqrt(batches / (batches - 1.0) * (left - 1) / left), np.where(later, -1 / left, 0.0), later * 1.0, epochs
+        np.sqrt(batches / (batches - 1.0) * (left - 1) / left),
+        np.where(later, -1 / left, 0.0),
+        later * 1.0,
+        0.0,
+        epochs,
     )
 
 
@@ -106,7 +113,7 @@ def filter_of(noise: GradientNoise) -> NoiseFilter:
         [1.0, 0.0]
     """
     if isinstance(noise, WhiteNoise):
-        return stationary_filter(1.0, 0.0, 0.0)
+        return stationary_filter(1.0, 0.0, 0.0, 0.0)
     if isinstance(noise, Reshuffled):
         return bridge_filter(noise.batches_per_epoch)
     if isinstance(noise, ReshuffledEvery):
@@ -114,9 +121,10 @@ def filter_of(noise: GradientNoise) -> NoiseFilter:
     if isinstance(noise, ShuffledOnce):
         return bridge_filter(noise.batches_per_epoch, epochs=FOREVER)
     if isinstance(noise, AntiCorrelatedIncrements):
-        return stationary_filter(0.5**0.5, -1.0, 1.0)
+        return stationary_filter(0.5**0.5, -1.0, 1.0, 0.5**0.5)
     if isinstance(noise, Persistent):
-        return stationary_filter((1 - noise.correlation**2) ** 0.5, noise.correlation, 0.0)
+        fresh = ((1 - noise.correlation) * (1 + noise.correlation)) ** 0.5
+        return stationary_filter(fresh, noise.correlation, 0.0, 1.0)
     raise ValueError(f"noise={noise} has no Gaussian simulation; draw batches of indices with sim.batch_order")
 
 

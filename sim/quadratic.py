@@ -53,7 +53,7 @@ def _two_steps(work, momentum, fresh, pull, kept, keep, next_fresh, next_pull, n
 
 
 @njit(**KERNEL)
-def run_quadratic(sums, squares, velocities, key, first_number, curvature, momentum, noise, burn_in, steps):
+def run_quadratic(sums, squares, velocities, key, first_number, curvature, momentum, noise, burn_in, steps, cancel):
     """Run recursions from theta = v = 0, with noise of unit variance and learning rate times noise 1.
 
     Args:
@@ -67,6 +67,7 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
         noise: a sim.gaussian_noise.NoiseFilter.
         burn_in: steps that are not recorded; a whole number of epochs.
         steps: that are recorded.
+        cancel: give up when it becomes true, shape (1,).
     """
     n, batches = len(curvature), len(noise.fresh)
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
@@ -82,8 +83,14 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
         for i in range(LANES):
             seed_lane(state, i, tickets, key, first_number + begin + i)
             work[CURVATURE + i] = curvature[begin + min(i, lanes - 1)]
+        if noise.start > 0.0:
+            normal_pairs(state, normals)
+            for i in range(LANES):
+                work[MEMORY + i] = noise.start * normals[i]
         batch = 0
         for step in range(0, burn_in + steps, 2):
+            if cancel[0]:
+                return
             following = batch + 1 if batch + 1 < batches else 0
             if kept_epochs:
                 recall(normals[:LANES], epoch, state, drawn, noise, step)

@@ -48,6 +48,7 @@ def run_valley(
     rademacher,
     increments,
     recorded,
+    cancel,
 ):
     """Follow replicas from v = 0 and record |u|^2 and v^2, for increments of the weights without the last noise.
 
@@ -63,6 +64,7 @@ def run_valley(
         rademacher: whether its normal numbers are replaced by their signs.
         increments: whether its memory is the last noise, whose increments it gives.
         recorded: steps at which to record, >= 0 and ascending, int64.
+        cancel: give up when it becomes true, shape (1,).
     """
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
     blocks = (dimension + 1 + LANES - 1) // LANES
@@ -85,6 +87,8 @@ def run_valley(
                 w[begin : begin + LANES] += kick
         following = 0
         for step in range(recorded[-1] + 1):
+            if cancel[0]:
+                return
             if step == recorded[following]:
                 total, top = 0.0, 0.0
                 for i in range(dimension + 1):

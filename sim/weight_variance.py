@@ -13,13 +13,16 @@ import numpy as np
 
 from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
-from theory.absorbing import whole_number
+from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
 
 CHUNK = 1024
-"""Recursions in a chunk: sixteen groups of lanes."""
+"""Recursions in a chunk at most: sixteen groups of lanes."""
+
+UPDATES_IN_CHUNK = 10**8
+"""A fifth of a second."""
 
 RELAXATIONS = 12
 """Of the slowest mode, before anything is recorded: of the start, e^-24 of a variance is left."""
@@ -98,7 +101,7 @@ def simulate_weight_variance(
     # Replica by replica, so that what is complete after Ctrl-C is complete for all directions.
     recursions = np.tile(scaled, replicas)
     sums, squares, velocities = (np.empty(len(recursions)) for _ in range(3))
-    key = kernel_key(rng)
+    key, cancel = kernel_key(rng), np.zeros(1, np.bool_)
 
     def kernel(first: int, stop: int) -> None:
         run_quadratic(
@@ -112,9 +115,17 @@ def simulate_weight_variance(
             noise_filter,
             before,
             steps,
+            cancel,
         )
 
-    done = run_in_chunks(kernel, len(recursions), threads=threads, chunk=CHUNK, progress=progress) // len(scaled)
+    done = run_in_chunks(
+        kernel,
+        len(recursions),
+        threads=threads,
+        chunk=chunk_of_recursions(before + steps, CHUNK),
+        progress=progress,
+        cancel=cancel,
+    ) // len(scaled)
     if done < 2:
         raise KeyboardInterrupt
     unit = modes.learning_rate**2 * noise.variance
@@ -132,15 +143,55 @@ def simulate_weight_variance(
     )
 
 
-def steps_to_forget(modes: HeavyBall, period: int) -> int:
-    """Steps until the start is forgotten, a whole number of periods."""
+def relaxation_steps(modes: HeavyBall) -> Floats:
+    """Steps until each direction has forgotten its start: 12 relaxation times.
+
+    Args:
+        modes: the directions.
+
+    Returns:
+        In the order of ``modes.curvature``, flattened; inf for curvature 0.
+    """
     trace = 1 + modes.momentum - modes.learning_rate * np.ravel(modes.curvature)
     root = np.sqrt((trace**2 - 4 * modes.momentum).astype(complex))
-    slowest = float(np.maximum(abs(trace + root), abs(trace - root)).max()) / 2
-    steps = math.inf if slowest >= 1 else RELAXATIONS / -math.log(max(slowest, 1e-300))
-    if steps > LONGEST_BURN_IN:
+    slowest = np.maximum(abs(trace + root), abs(trace - root)) / 2
+    rates = -np.log(np.clip(slowest, 1e-300, 1.0))
+    return np.divide(RELAXATIONS, rates, out=np.full_like(rates, np.inf), where=rates > 0)
+
+
+def steps_to_forget(modes: HeavyBall, period: int) -> int:
+    """Steps until the start is forgotten in all directions, a whole number of periods and ten at least.
+
+    Args:
+        modes: the directions.
+        period: of the noise, in steps.
+
+    Returns:
+        The steps.
+
+    Raises:
+        ValueError: if they were more than 10^7.
+    """
+    steps = relaxation_steps(modes)
+    if steps.max() > LONGEST_BURN_IN:
+        flattest = float(np.ravel(modes.curvature)[steps.argmax()])
         raise ValueError(
-            f"the flattest mode relaxes by a factor {slowest:.12g} per step: forgetting the start would take more than "
-            f"{LONGEST_BURN_IN} steps; give burn_in, or leave out directions of curvature 0"
+            f"curvature={flattest:.6g} is so flat that forgetting the start would take more than {LONGEST_BURN_IN} "
+            "steps; give burn_in, or leave it out"
         )
-    return period * max(math.ceil(steps / period), 10)
+    return period * max(math.ceil(float(steps.max()) / period), 10)
+
+
+def chunk_of_recursions(steps: int, most: int) -> int:
+    """Recursions in a chunk, whole groups of lanes: Ctrl-C shall not have to wait for more than about a second.
+
+    Args:
+        steps: of each recursion.
+        most: recursions.
+
+    Returns:
+        At least one group.
+    """
+    from sim.lanes import LANES
+
+    return max(LANES, min(most, UPDATES_IN_CHUNK // steps // LANES * LANES))

@@ -107,12 +107,12 @@ def simulate_valley(
     scale, start = float(nonnegative("noise_scale", noise_scale)), float(valley.checked_sharpness(sharpness))
     batches = _checked_kind(kind, law, batches_per_epoch)
     recorded = _checked_steps(steps, batches)
-    noise = bridge_filter(batches) if batches > 1 else stationary_filter(1.0, 0.0, 0.0)
+    noise = bridge_filter(batches) if batches > 1 else stationary_filter(1.0, 0.0, 0.0, 0.0)
     if kind == "anti_pgd":
-        noise = stationary_filter(1.0, -1.0, 1.0)
+        noise = stationary_filter(1.0, -1.0, 1.0, 0.0)
     noise = noise._replace(fresh=scale * noise.fresh)
     squares, across = np.empty((replicas, len(recorded))), np.empty((replicas, len(recorded)))
-    key = kernel_key(rng)
+    key, cancel = kernel_key(rng), np.zeros(1, np.bool_)
 
     def kernel(first: int, stop: int) -> None:
         run_valley(
@@ -127,9 +127,10 @@ def simulate_valley(
             law == "rademacher",
             kind == "anti_pgd",
             recorded,
+            cancel,
         )
 
-    done = run_in_chunks(kernel, replicas, threads=threads, chunk=CHUNK, progress=progress)
+    done = run_in_chunks(kernel, replicas, threads=threads, chunk=CHUNK, progress=progress, cancel=cancel)
     squares, across = squares[:done], across[:done]
     bad = ~((squares < DIVERGED) & (across < DIVERGED)).all(axis=0)
     if bad.any():

@@ -138,8 +138,10 @@ def test_autocovariances_and_units(seed: int) -> None:
 def kernel(curvature: Floats, *, first: int = 0, force: float = 0.5) -> tuple[Floats, Floats, Floats]:
     n, lags = len(curvature), 7
     products, answers, velocities = np.empty((n, lags)), np.empty((n, lags)), np.empty(n)
-    key = kernel_key(stream(3, "kernel"))
-    run_fluctuation_response(products, answers, velocities, key, first, curvature, 0.7, bridge_filter(3), force, 9, 12)
+    key, never = kernel_key(stream(3, "kernel")), np.zeros(1, np.bool_)
+    run_fluctuation_response(
+        products, answers, velocities, key, first, curvature, 0.7, bridge_filter(3), force, 9, 12, never
+    )
     return products, answers, velocities
 
 

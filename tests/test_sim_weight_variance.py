@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.random_streams import stream
-from sim.weight_variance import SimulatedVariances, simulate_weight_variance
+from sim.weight_variance import SimulatedVariances, chunk_of_recursions, relaxation_steps, simulate_weight_variance
 from theory.estimate import Estimate
 from theory.gradient_noise import (
     AntiCorrelatedIncrements,
@@ -107,7 +107,7 @@ def test_results_depend_on_neither_threads_nor_the_number_of_replicas() -> None:
         ({"steps": 12}, "steps=12 must be a whole number of epochs .*, 5 steps"),
         ({"steps": 10, "burn_in": 3}, "burn_in=3 must be a whole number of epochs"),
         ({"steps": 10, "replicas": 1}, "replicas=1 must be a whole number >= 2"),
-        ({"steps": 10, "curvature": [0.0]}, "leave out directions of curvature 0"),
+        ({"steps": 10, "curvature": [0.0]}, "curvature=0 is so flat .* give burn_in, or leave it out"),
         ({"steps": 10, "curvature": [1e-9]}, "give burn_in"),
         ({"steps": 10, "noise": WhiteNoise() + Reshuffled(5)}, "has no Gaussian simulation"),
         ({"steps": 10, "noise": ReshuffledEvery(5, 4)}, "steps=10 must be a whole number of epochs .*, 20 steps"),
@@ -128,6 +128,30 @@ def test_flat_directions_need_a_burn_in_of_ones_own() -> None:
     # (M + 1) / 6, of a bridge that returns to 0 at the end of each epoch.
     assert abs(t_value(simulated.weight_variance[0], 11 / 6)) < 5
     assert math.isclose(simulated.weight_variance[0].value, 11 / 6, rel_tol=0.02)
+
+
+def test_noise_that_remembers_for_long_is_stationary_from_the_beginning(seed: int) -> None:
+    modes = HeavyBall(learning_rate=1.0, curvature=[0.5], momentum=0.0)
+    for noise in (Persistent(0.9999), Persistent(-0.9999)):
+        simulated = simulate_weight_variance(modes, noise, stream(seed, "memory"), steps=20, burn_in=60, replicas=4000)
+        predicted = float(stationary_variances(modes, noise).weight[0])
+        assert abs(t_value(simulated.weight_variance[0], predicted)) < 5
+        assert simulated.weight_variance[0].standard_error < 0.05 * predicted
+
+
+def test_steps_to_forget() -> None:
+    modes = HeavyBall(learning_rate=1.0, curvature=[0.0, 0.01, 0.5, 1.0], momentum=0.0)
+    expected = [math.inf, 12 / -math.log(0.99), 12 / -math.log(0.5)]
+    np.testing.assert_allclose(relaxation_steps(modes)[:3], expected, rtol=1e-12)
+    assert relaxation_steps(modes)[3] < 1
+    # Below critical damping, both roots have the modulus sqrt(beta).
+    damped = HeavyBall(learning_rate=1.0, curvature=[0.5], momentum=0.81)
+    np.testing.assert_allclose(relaxation_steps(damped), 12 / -math.log(0.9), rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [100, 10**9])
+def test_chunks_are_whole_groups_of_lanes(steps: int) -> None:
+    assert chunk_of_recursions(steps, 1024) == (1024 if steps == 100 else 64)
 
 
 @pytest.mark.slow
