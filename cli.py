@@ -20,6 +20,14 @@ from commands.widening_valley import predict_widening_valley, simulate_widening_
 __all__ = ["DISAGREES", "FAILED", "STOPPED", "USAGE", "main"]
 
 
+AGAIN = "; run the same command again to go on"
+RESUMED = {"train": AGAIN, "validate": AGAIN}
+"""After Ctrl-C."""
+
+SMALLER = {"simulate": "take fewer --runs", "predict": "ask for less: fewer batches, steps, lags or curvatures"}
+SMALLER_NETWORKS = "take fewer or smaller networks, or a shorter horizon"
+
+
 class _Commands(click.Group):
     """A group whose commands turn the library's errors into one line and an exit code."""
 
@@ -31,7 +39,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as error:
             fail(f"{error.name} is not installed; training needs the extra 'nn': pip install 'jostle[nn]'", FAILED)
         except KeyboardInterrupt:
-            fail("stopped; run the same command again to go on", STOPPED)
+            fail("stopped" + RESUMED.get(ctx.invoked_subcommand or "", ""), STOPPED)
         except RuntimeError as error:
             if "allocate" in str(error):  # torch has no class of its own for this
                 fail(f"out of memory: {error}", FAILED)
@@ -39,7 +47,7 @@ class _Commands(click.Group):
                 raise
             fail(str(error), STOPPED)
         except MemoryError:
-            fail("out of memory: take fewer or smaller networks, or a shorter horizon", FAILED)
+            fail(f"out of memory: {SMALLER.get(ctx.invoked_subcommand or '', SMALLER_NETWORKS)}", FAILED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:

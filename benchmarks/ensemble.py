@@ -98,7 +98,7 @@ def stack_sizes(name, config):
     """Microseconds per member and step, by members in a stack."""
     data = load_data(config)
     module = build_model(config, data.shape, data.classes)
-    way = executions(module)["stacked"]
+    way = executions(module, config)["stacked"]
     loop = TrainingLoop(config, data, module, way, None, torch.device("cpu"))
     cells = []
     for members in STACKS:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.batch_orders import (
+    ANTI_PGD_FOOTER,
+    MOST_BATCHES,
+    check_flattest,
+    default_curvatures,
+    forgets_too_late,
     mode_options,
     mode_parameters,
     parse_modes,
@@ -16,6 +22,7 @@ from commands.batch_orders import (
     recorded_steps,
     simulate_orders,
 )
+from commands.effective_temperature_files import Points, white_temperature, write_temperatures
 from commands.shared import (
     comparison_json,
     comparison_row,
@@ -23,17 +30,18 @@ from commands.shared import (
     end_simulation,
     hint,
     output_options,
+    prepared_directory,
     print_table,
     simulation_options,
-    write_csv,
 )
+from commands.simulations import Z_FOOTER, print_remarks
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sim.effective_temperature import SimulatedTemperatures
     from sim.ensemble import Progress
-    from theory.estimate import Comparison, Estimate
+    from theory.estimate import Comparison
     from theory.gradient_noise import GradientNoise
     from theory.heavy_ball import HeavyBall
 
@@ -44,21 +52,37 @@ LAGS = (1, 2, 5, 10)
 
 FREQUENCIES = (0.001, 0.01, 0.1, 1.0)
 
-DRAWN = 5
-"""The figure has panels for so many curvatures, the lowest."""
+SLOW_BATCHES = 10**5
+"""Temperatures at lags take time in proportion to the batches that are correlated; so many take a second."""
 
-FADED = 0.1
-"""Lines end where a mode's answer has fallen to this fraction of its highest: soon after, T_eff(n) may be infinite."""
+MOST_LINES = 1000
+"""Of a spectrum, that ``--json`` lists; there are as many as batches."""
 
-lag_option = click.option("--lag", "lags", multiple=True, type=click.IntRange(1, 10**4), help="n; repeatable.")
+CURVATURES = "1/3, 1, 3 and 9 times the crossover 3 (1 - beta) / (eta M), less where that is near the bound"
 
-Points = dict[str, dict[tuple[float, int], "Estimate"]]
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    lag = click.option(
+        "--lag",
+        "lags",
+        multiple=True,
+        type=click.IntRange(1, 10**4),
+        help="n, updates between a force and the answer, repeatable: T_eff(n) is the temperature that both would have "
+        f"in equilibrium. Default: {', '.join(map(str, LAGS))}.",
+    )
+    return mode_options(batches=MOST_BATCHES, curvatures=CURVATURES)(lag(command))
 
 
 @click.command("effective-temperature")
-@mode_options(learning_rate=0.01)
-@lag_option
-@click.option("--frequency", "frequencies", multiple=True, type=float, help="Radians per update; repeatable.")
+@_options
+@click.option(
+    "--frequency",
+    "frequencies",
+    multiple=True,
+    type=float,
+    help="omega, of slow (0) to fast (pi) motion, in radians per update, repeatable; T_eff(omega) is the same for all "
+    f"curvatures. Default: {', '.join(f'{omega:g}' for omega in FREQUENCIES)}.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and a figure.")
 @output_options
 def predict_effective_temperature(
@@ -80,17 +104,19 @@ def predict_effective_temperature(
     jostle predict effective-temperature --order reshuffled --order persistent:correlation=0.9 --lag 1 --lag 5
     jostle predict effective-temperature --frequency 0.01 --frequency 1 --out temperatures
     """
-    import math
-
     import numpy as np
 
     from theory.effective_temperature import lag_temperature, spectral_temperature, static_temperatures
 
-    noises = parse_orders(orders or ("reshuffled", "with_replacement"), batches)
-    modes = parse_modes(learning_rate, momentum, curvatures or _default_curvatures(learning_rate, momentum, batches))
+    noises = parse_orders(orders, batches)
+    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
     chosen_lags, chosen = sorted(set(lags or LAGS)), sorted(set(frequencies or FREQUENCIES))
-    if not all(0 <= omega <= math.pi for omega in chosen):
-        raise ValueError(f"frequencies={chosen} must lie between 0 and pi radians per update")
+    wrong = [omega for omega in chosen if not 0 <= omega <= math.pi]
+    if wrong:
+        raise ValueError(f"--frequency {wrong[0]:g} must lie between 0 and pi radians per update")
+    directory = None if out is None else prepared_directory(out)
+    if batches * max(getattr(noise, "epochs", 1) for noise in noises.values()) > SLOW_BATCHES:
+        hint("temperatures at lags take seconds for so many batches", quiet)
     static, spectral, lagged = [], [], []
     for order, noise in noises.items():
         temperatures = static_temperatures(modes, noise)
@@ -103,11 +129,6 @@ def predict_effective_temperature(
         at_lags = np.asarray(lag_temperature(modes, noise, chosen_lags)) / learning_rate
         for i, curvature in enumerate(np.ravel(modes.curvature).tolist()):
             lagged += [(order, curvature, n, float(at_lags[k, i])) for k, n in enumerate(chosen_lags)]
-    if out is not None:
-        _write(out, modes, noises, chosen_lags, {})
-    for order, noise in noises.items():
-        if noise.lines[0].size:
-            hint(f"{order}: the spectrum has lines, infinitely hot, between which only the rest is given", quiet)
     if as_json:
         keys = {
             "static": ("order", "curvature", "configurational", "kinetic", "equipartition_index"),
@@ -116,39 +137,96 @@ def predict_effective_temperature(
         }
         rows = {"static": static, "spectral": spectral, "lags": lagged}
         result = {name: [dict(zip(keys[name], row, strict=True)) for row in rows[name]] for name in keys}
+        result["lines"] = [line for order, noise in noises.items() if (line := _lines_json(order, noise))]
         parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
         parameters |= {"lags": chosen_lags, "frequencies": chosen}
         emit_json("predict effective-temperature", parameters, None, {"units": UNITS, **result})
-        return
-    click.echo(f"temperatures {UNITS}; of independent batches at all frequencies: {_white(momentum):.6g}")
-    click.echo()
-    header = ("order", "curvature", "configurational", "kinetic", "ratio", *(f"lag {n}" for n in chosen_lags))
-    table = []
-    for k, (order, *values) in enumerate(static):
-        at = [row[3] for row in lagged[k * len(chosen_lags) : (k + 1) * len(chosen_lags)]]
-        table.append((order, *(f"{value:.6g}" for value in (*values, *at))))
-    print_table(header, table)
-    click.echo()
-    table = [(order, *(f"{value:.6g}" for name, _, value in spectral if name == order)) for order in noises]
-    print_table(("order, any curvature", *(f"frequency {omega:g}" for omega in chosen)), table)
+    else:
+        white = white_temperature(momentum)
+        click.echo(f"temperatures {UNITS}; of independent batches at all frequencies: {white:.6g}")
+        click.echo()
+        header = ("order", "curvature", "configurational", "kinetic", "ratio", *(f"lag {n}" for n in chosen_lags))
+        table = []
+        for k, (order, *values) in enumerate(static):
+            at = [row[3] for row in lagged[k * len(chosen_lags) : (k + 1) * len(chosen_lags)]]
+            table.append((order, *(f"{value:.6g}" for value in (*values, *at))))
+        print_table(header, table)
+        _print_footer(noises)
+        click.echo()
+        remarks = {order: remark for order, noise in noises.items() if (remark := _lines_remark(noise))}
+        table = [
+            (f"{order} *" if order in remarks else order, *(f"{x:.6g}" for name, _, x in spectral if name == order))
+            for order in noises
+        ]
+        print_table(("order, any curvature", *(f"frequency {omega:g}" for omega in chosen)), table)
+        for order, remark in remarks.items():
+            click.echo(f"* {order}: {remark}")
+    if directory is not None:
+        write_temperatures(directory, modes, noises, batches, chosen_lags, {})
 
 
-def _white(momentum: float) -> float:
-    """Temperature of independent batches."""
-    return 1 / (2 * (1 - momentum))
+def _print_footer(noises: dict[str, GradientNoise]) -> None:
+    from theory.gradient_noise import AntiCorrelatedIncrements
+
+    click.echo(
+        "configurational = curvature * Var(theta), kinetic = (1 + beta) / (2 eta) * Var(v), ratio: 1 in equilibrium\n"
+        "lag n: T_eff(n), from the answer to a force n updates before; may be negative far from equilibrium"
+    )
+    if any(isinstance(noise, AntiCorrelatedIncrements) for noise in noises.values()):
+        click.echo(ANTI_PGD_FOOTER)
 
 
-def _default_curvatures(learning_rate: float, momentum: float, batches: int) -> Sequence[float]:
-    from theory.weight_variance_limits import crossover_curvature
+def _lines_remark(noise: GradientNoise) -> str | None:
+    """Where a spectrum that is mostly single frequencies has them."""
+    from theory.gradient_noise import ReshuffledEvery
 
-    return [crossover_curvature(learning_rate, batches, momentum) * 3.0**k for k in (-1, 0, 1, 2)]
+    frequencies, variances = noise.lines
+    if frequencies.size:
+        where = f"{frequencies.size} lines at 2 pi k / {frequencies.size + 1}, each of variance {variances[0]:.4g}"
+        return f"{where}, infinitely hot; between them is nothing"
+    if isinstance(noise, ReshuffledEvery) and noise.epochs > 1:
+        width = math.tau / (noise.batches_per_epoch * noise.epochs)
+        return f"peaks at 2 pi k / {noise.batches_per_epoch} of width {width:.3g}, about {noise.epochs} times as hot"
+    return None
+
+
+def _lines_json(order: str, noise: GradientNoise) -> dict[str, Any] | None:
+    """Lines in (0, 2 pi) with their variances, or peaks with those of lines in their place; the lowest of them."""
+    import numpy as np
+
+    from theory.gradient_noise import ReshuffledEvery
+
+    frequencies, variances = noise.lines
+    width = 0.0
+    if isinstance(noise, ReshuffledEvery) and noise.epochs > 1:
+        count = noise.batches_per_epoch - 1
+        frequencies = math.tau * np.arange(1, count + 1) / noise.batches_per_epoch
+        variances, width = np.full(count, noise.variance / count), math.tau / (noise.batches_per_epoch * noise.epochs)
+    if not frequencies.size:
+        return None
+    return {
+        "order": order,
+        "number": frequencies.size,
+        "width": width,
+        "frequencies": frequencies[:MOST_LINES].tolist(),
+        "variances": variances[:MOST_LINES].tolist(),
+    }
 
 
 @click.command("effective-temperature")
-@mode_options(learning_rate=0.01)
-@lag_option
-@click.option("--epochs", default=200, show_default=True, type=click.IntRange(1, 10**6), help="Recorded; M steps each.")
-@click.option("--burn-in", type=click.IntRange(0, 10**7), help="Epochs before; default: 12 relaxation times.")
+@_options
+@click.option(
+    "--epochs",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, 10**6),
+    help="Recorded in each run, M updates each; rounded up to whole groups for reshuffled_every.",
+)
+@click.option(
+    "--burn-in",
+    type=click.IntRange(0, 10**7),
+    help="Epochs before that. Default: 12 relaxation times of the flattest direction, at least 10 epochs.",
+)
 @simulation_options(runs=256)
 @output_options
 def simulate_effective_temperature(
@@ -177,9 +255,17 @@ def simulate_effective_temperature(
     from sim.effective_temperature import simulate_effective_temperature
     from theory.estimate import holm
 
-    noises = parse_orders(orders or ("reshuffled", "with_replacement"), batches)
-    modes = parse_modes(learning_rate, momentum, curvatures or _default_curvatures(learning_rate, momentum, batches))
+    noises = parse_orders(orders, batches)
+    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
     chosen = sorted(set(lags or LAGS))
+    if 0 in curvatures:
+        raise ValueError("--curvature 0: simulated temperatures need a curvature > 0; leave it out")
+    if burn_in is None:
+        check_flattest(modes)
+    directory = None if out is None else prepared_directory(out)
+
+    def before(noise: GradientNoise) -> int | None:
+        return None if burn_in is None else recorded_steps(noise, burn_in, batches)
 
     def simulate(noise: GradientNoise, rng: np.random.Generator, progress: Progress | None) -> SimulatedTemperatures:
         return simulate_effective_temperature(
@@ -188,29 +274,34 @@ def simulate_effective_temperature(
             rng,
             lags=chosen,
             steps=recorded_steps(noise, epochs, batches),
-            burn_in=None if burn_in is None else recorded_steps(noise, burn_in, batches),
+            burn_in=before(noise),
             replicas=runs,
             threads=threads,
             progress=progress,
         )
 
     results = simulate_orders(noises, simulate, name="simulate effective-temperature", seed=seed, quiet=quiet)
-    stopped = len(results) < len(noises) or any(found.replicas < runs for found in results.values())
-    comparisons, points = _compare(modes, noises, chosen, results)
+    missing = [order for order in noises if order not in results]
+    stopped = bool(missing) or any(found.replicas < runs for found in results.values())
+    reasons = {order: forgets_too_late(modes, before(noise)) for order, noise in noises.items()}
+    comparisons, points = _compare(modes, noises, chosen, results, reasons)
     comparisons = holm(comparisons)
-    if out is not None:
-        _write(out, modes, noises, chosen, points)
     if as_json:
         parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
         parameters |= {"lags": chosen, "epochs": epochs, "burn_in": burn_in, "replicas": runs}
         rows = [comparison_json(c) for c in comparisons]
-        result = {"units": UNITS, "comparisons": rows, "stopped_early": stopped}
+        result = {"units": UNITS, "comparisons": rows, "not_simulated": missing, "stopped_early": stopped}
         emit_json("simulate effective-temperature", parameters, seed, result)
     else:
         click.echo(f"temperatures {UNITS}")
         table = [comparison_row(c) for c in comparisons]
         print_table(("temperature", "theory", "simulated", "z", "verdict"), table, left=(0, 4))
+        _print_footer(noises)
+        click.echo(Z_FOOTER)
+        print_remarks(comparisons, (), missing)
         click.echo(f"{min(found.replicas for found in results.values())} replicas of {epochs} epochs; seed {seed}")
+    if directory is not None:
+        write_temperatures(directory, modes, noises, batches, chosen, points)
     end_simulation(comparisons, stopped)
 
 
@@ -219,6 +310,7 @@ def _compare(
     noises: dict[str, GradientNoise],
     lags: Sequence[int],
     results: dict[str, SimulatedTemperatures],
+    reasons: dict[str, list[tuple[str, ...]]],
 ) -> tuple[list[Comparison], Points]:
     """Theory beside simulation; and the temperatures at the lags, by order, curvature and lag."""
     import numpy as np
@@ -243,56 +335,8 @@ def _compare(
             quantities.append((f"lag {lag}", values, estimates))
             points[order] |= {(at, lag): estimate for at, estimate in zip(curvatures, estimates, strict=True)}
         for name, values, estimates in quantities:
-            for curvature, value, estimate in zip(curvatures, values.tolist(), estimates, strict=True):
+            rows = zip(curvatures, values.tolist(), estimates, reasons[order], strict=True)
+            for curvature, value, estimate, why in rows:
                 what = f"{order}, curvature {curvature:.4g}, {name}"
-                comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate))
+                comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate, reasons=why))
     return comparisons, points
-
-
-def _write(
-    out: Path, modes: HeavyBall, noises: dict[str, GradientNoise], lags: Sequence[int], simulated: Points
-) -> None:
-    """``spectra.csv`` and ``lags.csv`` of the lines, ``simulated.csv`` of the points, ``temperatures.png`` of all."""
-    import numpy as np
-
-    from figures.effective_temperature import LagTemperatures, figure_effective_temperature
-    from figures.style import png_bytes
-    from nnval.engine.run_directory import make_directory, write_whole
-    from theory.effective_temperature import lag_temperature, response, spectral_temperature
-    from theory.heavy_ball import HeavyBall
-
-    unit = modes.learning_rate
-    frequencies = np.geomspace(1e-3, np.pi, 801)
-    spectra = {order: spectral_temperature(modes, noise, frequencies) / unit for order, noise in noises.items()}
-    spectral_rows: list[tuple[Any, ...]] = [("order", "frequency", "temperature")]
-    for order, values in spectra.items():
-        spectral_rows += [(order, *row) for row in np.stack((frequencies, values), axis=-1).tolist()]
-    lag_rows: list[tuple[Any, ...]] = [("order", "curvature", "lag", "temperature")]
-    drawn: dict[str, dict[str, LagTemperatures]] = {}
-    for place, curvature in enumerate(np.ravel(modes.curvature).tolist()):
-        mode = HeavyBall(modes.learning_rate, curvature, modes.momentum)
-        answers = response(mode, np.arange(1, 4 * max(lags) + 1))
-        faded = np.flatnonzero(answers[answers.argmax() :] < FADED * answers.max())
-        line = np.arange(1, len(answers) + 1 if not faded.size else int(answers.argmax() + faded[0]) + 1)
-        panel = {}
-        for order, noise in noises.items():
-            values = lag_temperature(mode, noise, line) / unit
-            points = [(float(n), e) for (at, n), e in simulated.get(order, {}).items() if at == curvature]
-            panel[order] = LagTemperatures(line, values, points)
-            lag_rows += [(order, curvature, n, v) for n, v in zip(line.tolist(), values.tolist(), strict=True)]
-        if place < DRAWN:
-            drawn[f"curvature {curvature:.3g}"] = panel
-    title = f"learning rate {modes.learning_rate:g}, momentum {modes.momentum:g}"
-    label = "effective temperature / (ησ²)"
-    figure = figure_effective_temperature(
-        title, frequencies, spectra, drawn, white=_white(modes.momentum), y_label=label
-    )
-    make_directory(out)
-    write_csv(out / "spectra.csv", spectral_rows)
-    write_csv(out / "lags.csv", lag_rows)
-    if simulated:
-        rows: list[tuple[Any, ...]] = [("order", "curvature", "lag", "temperature", "standard_error", "replicas")]
-        for order, found in simulated.items():
-            rows += [(order, at, n, e.value, e.standard_error, e.n) for (at, n), e in found.items()]
-        write_csv(out / "simulated.csv", rows)
-    write_whole(out / "temperatures.png", png_bytes(figure))

@@ -61,12 +61,20 @@ def simulation_options(*, runs: int) -> Callable[[Callable[..., None]], Callable
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for option in (
-            click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and a figure."),
-            click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the runs."),
+            click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and figures."),
+            click.option(
+                "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all random numbers."
+            ),
             click.option(
                 "--threads", type=click.IntRange(1, 1024), help="Default: one per core; no influence on results."
             ),
-            click.option("--runs", default=runs, show_default=True, type=click.IntRange(2, 10**9), help="Of each row."),
+            click.option(
+                "--runs",
+                default=runs,
+                show_default=True,
+                type=click.IntRange(2, 10**9),
+                help="Independent runs behind each row; errors fall with their square root.",
+            ),
         ):
             command = option(command)
         return command
@@ -216,17 +224,28 @@ def estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
     return values | {"interval95": list(estimate.interval())}
 
 
-def parse_perturbation(text: str) -> dict[str, Any]:
-    """``shrink_perturb:shrink=0.7,noise=0.3`` as a dictionary; values are JSON, or text if they are not."""
+def parse_perturbation(text: str, *, option: str = "perturbation option") -> dict[str, Any]:
+    """``shrink_perturb:shrink=0.7,noise=0.3`` as a dictionary; values are JSON, or text if they are not.
+
+    Args:
+        text: a name and what belongs to it.
+        option: what a message calls that.
+
+    Returns:
+        ``name`` and the values.
+
+    Raises:
+        ValueError: for a value without a name.
+    """
     name, _, options = text.partition(":")
     result: dict[str, Any] = {"name": name.strip()}
     for item in filter(None, (part.strip() for part in options.split(","))):
         key, equals, value = item.partition("=")
         if not equals:
-            raise ValueError(f"perturbation option {item!r} must have the form name=value")
+            raise ValueError(f"{option} {item!r} must have the form name=value")
         try:
             result[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or a number of thousands of digits
             result[key.strip()] = value.strip()
     return result
 
@@ -258,7 +277,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         comparison: with its verdict.
 
     Returns:
-        Quantity, prediction, measurement, z, p-value and verdict.
+        Quantity, prediction, measurement, z, p-value, verdict and reasons.
     """
     return {
         "quantity": comparison.quantity,
@@ -267,6 +286,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "z": comparison.z,
         "p_value": comparison.p_value,
         "verdict": comparison.verdict,
+        "reasons": list(comparison.reasons),
     }
 
 
@@ -283,6 +303,54 @@ def end_simulation(comparisons: Sequence[Comparison], stopped: bool) -> None:
         sys.exit(DISAGREES)
 
 
+def prepared_directory(path: Path) -> Path:
+    """Create the directory of ``--out`` before anything is computed: one that cannot be used is noticed then.
+
+    Args:
+        path: of the directory.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if a file is in the way.
+        OSError: if it cannot be created.
+    """
+    from nnval.engine.run_directory import StorageError, make_directory
+
+    try:
+        make_directory(path)
+    except StorageError as error:
+        raise _unwritable(path, error) from None
+    return path
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file, whole.
+
+    Args:
+        path: of the file.
+        content: of it.
+
+    Raises:
+        OSError: if that fails, with advice for commands that do not go on from what is there.
+    """
+    from nnval.engine.run_directory import StorageError, write_whole
+
+    try:
+        write_whole(path, content)
+    except StorageError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    cause = error.__cause__
+    reason = getattr(cause, "strerror", None) or cause
+    return OSError(
+        error.errno, f"could not write {path} ({reason}); make room or choose another --out, and run it again"
+    )
+
+
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
     """Write a table, the first row its header.
 
@@ -290,10 +358,8 @@ def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         path: of the file.
         rows: of cells; numbers are written so that reading gives the same number.
     """
-    from nnval.engine.run_directory import write_whole
-
     text = "".join(",".join(_csv_cell(cell) for cell in row) + "\n" for row in rows)
-    write_whole(path, text.encode())
+    write_file(path, text.encode())
 
 
 def _csv_cell(cell: Any) -> str:

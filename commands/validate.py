@@ -26,28 +26,15 @@ if TYPE_CHECKING:
     from nnval.study import Study, StudyConfig
 
 
-def _study_preset(name: str) -> dict[str, Any]:
-    """What a preset says, if it is a study."""
-    from nnval.engine.recipes import is_study, read_preset, study_names
-
-    values = read_preset(name, study_names())
-    if not is_study(values):
-        raise ValueError(
-            f"preset {name!r} is a training and no study: it has no [perturbations]. Train it with jostle train --preset "
-            f"{name}; to study perturbations of it, add what the study {study_names()[0]!r} has around [training]"
-        )
-    return values
-
-
 def _study_config(
     preset: str, overrides: dict[str, Any], training: dict[str, Any], perturbations: Sequence[str]
 ) -> StudyConfig:
-    from nnval.engine.recipes import training_fields
+    from nnval.engine.recipes import load_study
     from nnval.study import StudyConfig
 
-    values = _study_preset(preset)
+    values = load_study(preset)
     values |= {key: value for key, value in overrides.items() if value is not None and value != ()}
-    values["training"] = training_fields(values, preset) | {key: value for key, value in training.items() if value is not None}
+    values["training"] |= {key: value for key, value in training.items() if value is not None}
     if perturbations:
         parsed = [parse_perturbation(text) for text in perturbations]
         names = [p["name"] for p in parsed]
@@ -94,9 +81,9 @@ def validate_perturbation(
     jostle validate perturbation --show-preset > my.toml
     """
     if show_preset:
-        from nnval.engine.recipes import preset_text
+        from nnval.engine.recipes import load_study, preset_text
 
-        _study_preset(preset)
+        load_study(preset)
         click.echo(preset_text(preset), nl=False)
         return
     if out is None:

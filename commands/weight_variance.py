@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from commands.batch_orders import (
+    ANTI_PGD_FOOTER,
+    MOST_BATCHES,
+    check_flattest,
+    default_curvatures,
+    forgets_too_late,
     mode_options,
     mode_parameters,
     parse_modes,
     parse_orders,
     recorded_steps,
     simulate_orders,
+    without_replacement,
 )
 from commands.shared import (
     comparison_json,
@@ -22,34 +28,39 @@ from commands.shared import (
     emit_json,
     end_simulation,
     output_options,
+    prepared_directory,
     print_table,
+    refuse_options,
     simulation_options,
-    write_csv,
 )
+from commands.simulations import Z_FOOTER, NotCompared, not_compared_json, print_remarks
+from commands.weight_variance_files import QUANTITIES, Points, write_variances
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sim.ensemble import Progress
     from sim.weight_variance import SimulatedVariances
-    from theory.estimate import Comparison, Estimate
+    from theory.estimate import Comparison
     from theory.gradient_noise import GradientNoise
     from theory.heavy_ball import HeavyBall
 
 UNITS = "in units of (learning rate)^2 times the variance of a batch gradient"
 
-QUANTITIES = ("weight_variance", "velocity_variance", "correlation_time")
+FEW_BATCHES = 1000
+"""In an epoch, up to which the noise of persistent batches is measured: they are drawn sample by sample."""
 
-Points = dict[str, list[tuple[float, "Estimate"]]]
-"""Order -> (curvature or lag, what was measured there)."""
+NUMBERS_ONLY = ("learning_rate", "momentum", "batches", "curvatures", "orders", "out", "as_json")
 
 
 @click.command("weight-variance")
-@mode_options(learning_rate=0.01)
-@click.option("--latex", is_flag=True, help="Print the derivation of the closed forms, in LaTeX.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and a figure.")
+@mode_options(batches=10**7, curvatures="six decades below that bound")
+@click.option("--latex", is_flag=True, help="Print only the derivation of the closed forms, in LaTeX.")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and figures.")
 @output_options
+@click.pass_context
 def predict_weight_variance(
+    context: click.Context,
     learning_rate: float,
     momentum: float,
     batches: int,
@@ -62,12 +73,16 @@ def predict_weight_variance(
 ) -> None:
     """Variance of weights and velocities of SGD with momentum at a minimum, exactly, for any order of the batches.
 
+    Along each direction of the Hessian, gradient noise shakes the weights about the minimum. How much depends on how
+    the batches are drawn, for directions flatter than about the crossover curvature 3 (1 - beta) / (eta M).
+
     \b
     jostle predict weight-variance --learning-rate 0.01 --momentum 0.9 --batches 50
     jostle predict weight-variance --curvature 0.1 --order reshuffled --order shuffled_once
     jostle predict weight-variance --latex
     """
     if latex:
+        refuse_options(context, NUMBERS_ONLY, "numbers, without --latex")
         from theory.symbolic_weight_variance import derivation_names, derive
 
         for name in derivation_names():
@@ -77,22 +92,19 @@ def predict_weight_variance(
     import numpy as np
 
     from theory.weight_variance import stationary_variances
-    from theory.weight_variance_limits import crossover_curvature
 
-    noises = parse_orders(orders or ("reshuffled", "with_replacement"), batches)
+    noises = parse_orders(orders, batches, most=10**10)
     parse_modes(learning_rate, momentum, ())  # refuses what would divide by zero
     steepest = 2 * (1 + momentum) / learning_rate
-    chosen = curvatures or [steepest * 10.0**-k for k in (6, 5, 4, 3, 2, 1)]
-    modes = parse_modes(learning_rate, momentum, chosen)
-    crossover = crossover_curvature(learning_rate, batches, momentum)
+    modes = parse_modes(learning_rate, momentum, curvatures or [steepest * 10.0**-k for k in (6, 5, 4, 3, 2, 1)])
+    crossover = _crossover(learning_rate, momentum, batches, noises)
+    directory = None if out is None else prepared_directory(out)
     unit = learning_rate**2
     rows = []
     for order, noise in noises.items():
         variances = stationary_variances(modes, noise)
         columns = (modes.curvature, variances.weight / unit, variances.velocity / unit, variances.correlation_time)
         rows += [(order, *row) for row in np.stack(columns, axis=-1).tolist()]
-    if out is not None:
-        _write(out, modes, noises, crossover, {}, {})
     if as_json:
         keys = ("order", "curvature", "weight_variance", "velocity_variance", "correlation_time")
         result = {
@@ -103,83 +115,58 @@ def predict_weight_variance(
         emit_json(
             "predict weight-variance", mode_parameters(learning_rate, momentum, batches, modes, noises), None, result
         )
-        return
-    click.echo(f"variances {UNITS}; correlation time in updates")
-    click.echo(f"reshuffling suppresses weight variance below a curvature of about {crossover:.4g}")
-    table = [(order, *(f"{value:.6g}" for value in row)) for order, *row in rows]
-    print_table(("order", "curvature", "weight variance", "velocity variance", "correlation time"), table)
+    else:
+        click.echo(f"variances {UNITS}")
+        if crossover is not None:
+            click.echo(f"weight variance without replacement is suppressed below a curvature of about {crossover:.4g}")
+        table = [(order, *(f"{value:.6g}" for value in row)) for order, *row in rows]
+        print_table(("order", "curvature", "weight variance", "velocity variance", "correlation time"), table)
+        _print_footer(noises)
+        if any(math.isinf(row[2]) for row in rows):
+            click.echo("inf: without curvature, noise that does not cancel makes the weight diffuse")
+    if directory is not None:
+        write_variances(directory, modes, noises, batches, crossover, {}, {})
 
 
-def _write(
-    out: Path,
-    modes: HeavyBall,
-    noises: dict[str, GradientNoise],
-    crossover: float,
-    simulated: dict[str, Points],
-    measured: Points,
-) -> None:
-    """``variances.csv`` over all curvatures, ``simulated.csv`` and ``noise.csv`` of the points, and both figures."""
-    import numpy as np
+def _crossover(learning_rate: float, momentum: float, batches: int, noises: dict[str, GradientNoise]) -> float | None:
+    """The crossover curvature, if an order has one."""
+    from theory.weight_variance_limits import crossover_curvature
 
-    from figures.style import png_bytes
-    from figures.weight_variance import NoiseAutocovariance, NoiseVariances, figure_autocovariance, figure_variances
-    from nnval.engine.run_directory import make_directory, write_whole
-    from theory.heavy_ball import HeavyBall
-    from theory.weight_variance import stationary_variances
-
-    steepest = 2 * (1 + modes.momentum) / modes.learning_rate
-    given = np.ravel(modes.curvature)
-    flattest = min(1e-6 * steepest, float(given[given > 0].min(initial=steepest)))
-    fine = HeavyBall(modes.learning_rate, np.geomspace(flattest, 0.95 * steepest, 241), modes.momentum)
-    unit = modes.learning_rate**-2
-    drawn, lines = {}, [("order", "curvature", *QUANTITIES)]
-    for order, noise in noises.items():
-        exact = stationary_variances(fine, noise).scaled(unit)
-        points = (simulated[name].get(order, []) for name in QUANTITIES) if simulated else ()
-        drawn[order] = NoiseVariances(np.ravel(fine.curvature), exact, *points)
-        columns = (fine.curvature, exact.weight, exact.velocity, exact.correlation_time)
-        lines += [(order, *row) for row in np.stack(columns, axis=-1).tolist()]
-    batches = [b for noise in noises.values() if (b := getattr(noise, "batches_per_epoch", None)) is not None]
-    lags = np.arange(2 * max(batches, default=10) + 1)
-    correlations = {
-        order: NoiseAutocovariance(lags, noise.autocovariance(lags), measured.get(order, []))
-        for order, noise in noises.items()
-    }
-    title = f"learning rate {modes.learning_rate:g}, momentum {modes.momentum:g}"
-    labels = ("weight variance / (η²σ²)", "velocity variance / (η²σ²)", "correlation time [updates]")
-    figures = {
-        "variances": figure_variances(title, drawn, crossover=crossover, x_label="curvature λ", y_labels=labels),
-        "autocovariance": figure_autocovariance(
-            "gradient noise of unit variance", correlations, batches_per_epoch=batches[0] if batches else None
-        ),
-    }
-    make_directory(out)
-    write_csv(out / "variances.csv", lines)
-    if simulated:
-        _write_points(out / "simulated.csv", ("quantity", "order", "curvature"), simulated)
-        _write_points(out / "noise.csv", ("quantity", "order", "lag"), {"autocovariance": measured})
-    for name, figure in figures.items():
-        write_whole(out / f"{name}.png", png_bytes(figure))
+    if not any(without_replacement(noise) for noise in noises.values()):
+        return None
+    return crossover_curvature(learning_rate, batches, momentum)
 
 
-def _write_points(path: Path, keys: tuple[str, str, str], points: dict[str, Points]) -> None:
-    rows: list[tuple[Any, ...]] = [(*keys, "value", "standard_error", "replicas")]
-    for quantity, of_orders in points.items():
-        for order, found in of_orders.items():
-            rows += [(quantity, order, at, e.value, e.standard_error, e.n) for at, e in found]
-    write_csv(path, rows)
+def _print_footer(noises: dict[str, GradientNoise]) -> None:
+    from theory.gradient_noise import AntiCorrelatedIncrements
+
+    click.echo(
+        "velocity: change of the weight in an update; correlation time = 2 Var(weight) / Var(velocity), in updates"
+    )
+    if any(isinstance(noise, AntiCorrelatedIncrements) for noise in noises.values()):
+        click.echo(ANTI_PGD_FOOTER)
 
 
 @click.command("weight-variance")
-@mode_options(learning_rate=0.01)
-@click.option("--epochs", default=200, show_default=True, type=click.IntRange(1, 10**6), help="Recorded; M steps each.")
-@click.option("--burn-in", type=click.IntRange(0, 10**7), help="Epochs before; default: 12 relaxation times.")
+@mode_options(batches=MOST_BATCHES, curvatures="1/3, 1, 3 and 9 times the crossover 3 (1 - beta) / (eta M)")
+@click.option(
+    "--epochs",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, 10**6),
+    help="Recorded in each run, M updates each; rounded up to whole groups for reshuffled_every.",
+)
+@click.option(
+    "--burn-in",
+    type=click.IntRange(0, 10**7),
+    help="Epochs before that. Default: 12 relaxation times of the flattest direction, at least 10 epochs.",
+)
 @click.option(
     "--batch-size",
     default=4,
     show_default=True,
     type=click.IntRange(1, 10**4),
-    help="S, of real batches of indices, whose noise is measured beside.",
+    help="Samples in the real batches whose noise is measured beside; no influence on the variances.",
 )
 @simulation_options(runs=256)
 @output_options
@@ -209,11 +196,16 @@ def simulate_weight_variance(
     """
     from sim.weight_variance import simulate_weight_variance
     from theory.estimate import holm
-    from theory.weight_variance_limits import crossover_curvature
 
-    noises = parse_orders(orders or ("reshuffled", "with_replacement"), batches)
-    crossover = crossover_curvature(learning_rate, batches, momentum)
-    modes = parse_modes(learning_rate, momentum, curvatures or [crossover * 3.0**k for k in (-1, 0, 1, 2)])
+    noises = parse_orders(orders, batches)
+    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
+    crossover = _crossover(learning_rate, momentum, batches, noises)
+    if burn_in is None:
+        check_flattest(modes)
+    directory = None if out is None else prepared_directory(out)
+
+    def before(noise: GradientNoise) -> int | None:
+        return None if burn_in is None else recorded_steps(noise, burn_in, batches)
 
     def simulate(noise: GradientNoise, rng: np.random.Generator, progress: Progress | None) -> SimulatedVariances:
         return simulate_weight_variance(
@@ -221,38 +213,58 @@ def simulate_weight_variance(
             noise,
             rng,
             steps=recorded_steps(noise, epochs, batches),
-            burn_in=None if burn_in is None else recorded_steps(noise, burn_in, batches),
+            burn_in=before(noise),
             replicas=runs,
             threads=threads,
             progress=progress,
         )
 
     results = simulate_orders(noises, simulate, name="simulate weight-variance", seed=seed, quiet=quiet)
-    stopped = len(results) < len(noises) or any(found.replicas < runs for found in results.values())
-    comparisons, points = _compare_variances(modes, noises, results)
-    measured = {} if stopped else _measured_noise(noises, batches, batch_size, seed)
-    compared_lags = {0, 1, batches - 1, batches}
-    comparisons = holm(comparisons + _compare_noise(noises, measured, compared_lags))
-    if out is not None:
-        _write(out, modes, noises, crossover, points, measured)
-    done = min(found.replicas for found in results.values())
+    reasons = {order: forgets_too_late(modes, before(noise)) for order, noise in noises.items()}
+    comparisons, not_compared, points = _compare_variances(modes, noises, results, reasons)
+    missing = [order for order in noises if order not in results]
+    stopped = bool(missing) or any(found.replicas < runs for found in results.values())
+    measured: Points = {}
+    if not stopped:
+        try:
+            _measure_noise(measured, noises, batches, batch_size, seed)
+        except KeyboardInterrupt:
+            stopped = True
+    if stopped:
+        missing.append("noise of real batches" if not measured else "noise of the real batches of other orders")
+    comparisons = holm(comparisons + _compare_noise(noises, measured, {0, 1, batches - 1, batches}))
     if as_json:
         parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
         parameters |= {"epochs": epochs, "burn_in": burn_in, "batch_size": batch_size, "replicas": runs}
-        rows = [comparison_json(c) for c in comparisons]
-        emit_json("simulate weight-variance", parameters, seed, {"comparisons": rows, "stopped_early": stopped})
+        result = {
+            "units": UNITS,
+            "comparisons": [comparison_json(c) for c in comparisons],
+            "not_compared": not_compared_json(not_compared),
+            "not_simulated": missing,
+            "stopped_early": stopped,
+        }
+        emit_json("simulate weight-variance", parameters, seed, result)
     else:
         click.echo(f"variances {UNITS}; noise in units of its variance, of real batches of {batch_size} samples")
         rows = [comparison_row(c) for c in comparisons]
         print_table(("variance", "theory", "simulated", "z", "verdict"), rows, left=(0, 4))
+        _print_footer(noises)
+        click.echo(Z_FOOTER)
+        print_remarks(comparisons, not_compared, missing)
+        done = min(found.replicas for found in results.values())
         click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
+    if directory is not None:
+        write_variances(directory, modes, noises, batches, crossover, points, measured)
     end_simulation(comparisons, stopped)
 
 
 def _compare_variances(
-    modes: HeavyBall, noises: dict[str, GradientNoise], results: dict[str, SimulatedVariances]
-) -> tuple[list[Comparison], dict[str, Points]]:
-    """Theory beside simulation where theory is finite; and all that was simulated, by quantity and order."""
+    modes: HeavyBall,
+    noises: dict[str, GradientNoise],
+    results: dict[str, SimulatedVariances],
+    reasons: dict[str, list[tuple[str, ...]]],
+) -> tuple[list[Comparison], NotCompared, dict[str, Points]]:
+    """Theory beside simulation; what is infinite in theory; and all that was simulated, by quantity and order."""
     import numpy as np
 
     from theory.estimate import Estimate, compare
@@ -261,6 +273,7 @@ def _compare_variances(
     directions = np.ravel(modes.curvature).tolist()
     unit = modes.learning_rate**-2
     comparisons: list[Comparison] = []
+    not_compared: NotCompared = []
     points: dict[str, Points] = {name: {} for name in QUANTITIES}
     for order, found in results.items():
         exact = stationary_variances(modes, noises[order]).scaled(unit)
@@ -270,16 +283,24 @@ def _compare_variances(
         )
         for name, values, estimates in columns:
             points[name][order] = list(zip(directions, estimates, strict=True))
-            for curvature, value, estimate in zip(directions, values.tolist(), estimates, strict=True):
+            rows = zip(directions, values.tolist(), estimates, reasons[order], strict=True)
+            for curvature, value, estimate, why in rows:
                 what = f"{order}, curvature {curvature:.4g}, {name.removesuffix('_variance')}"
                 if math.isfinite(value):
-                    comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate))
+                    comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate, reasons=why))
+                else:
+                    not_compared.append((what, value, estimate))
         points["correlation_time"][order] = list(zip(directions, found.correlation_time, strict=True))
-    return comparisons, points
+    return comparisons, not_compared, points
 
 
-def _measured_noise(noises: dict[str, GradientNoise], batches: int, batch_size: int, seed: int) -> Points:
-    """Autocovariance of the noise of real batches, for the orders that batches have."""
+def _measure_noise(
+    measured: Points, noises: dict[str, GradientNoise], batches: int, batch_size: int, seed: int
+) -> None:
+    """Autocovariance of the noise of real batches, for the orders that batches have; order by order into a dictionary.
+
+    What was there at Ctrl-C stays there.
+    """
     import numpy as np
 
     from sim.noise_autocovariance import measured_autocovariance
@@ -287,16 +308,15 @@ def _measured_noise(noises: dict[str, GradientNoise], batches: int, batch_size: 
     from theory.gradient_noise import AntiCorrelatedIncrements, Persistent
 
     lags = sorted({*np.linspace(0, 2 * batches, 25).round().astype(int).tolist(), 1, batches - 1, batches})
-    measured: Points = {}
     for number, (order, noise) in enumerate(noises.items()):
         if isinstance(noise, AntiCorrelatedIncrements):
             continue  # added to the weights, not made by batches
         persistent = isinstance(noise, Persistent)
-        if persistent and (1 - noise.correlation) * (1 - 1 / batches) > 1:
-            continue  # samples cannot leave a batch so fast
+        if persistent and ((1 - noise.correlation) * (1 - 1 / batches) > 1 or batches > FEW_BATCHES):
+            continue  # samples cannot leave a batch so fast; or it would take too long
         # Persistent batches are drawn sample by sample, and cost more.
         epochs = max(1, (400 if persistent else 4000) // batches)
-        replicas = 200 if not persistent or batches <= 200 else 20
+        replicas = 200 if batches <= (200 if persistent else 10 * FEW_BATCHES) else 20
         found = measured_autocovariance(
             noise,
             stream(seed, "measured noise", number),
@@ -307,7 +327,6 @@ def _measured_noise(noises: dict[str, GradientNoise], batches: int, batch_size: 
             replicas=replicas,
         )
         measured[order] = list(zip(lags, found, strict=True))
-    return measured
 
 
 def _compare_noise(noises: dict[str, GradientNoise], measured: Points, lags: set[int]) -> list[Comparison]:

@@ -1,7 +1,7 @@
 """The noise of mini-batches: what it does to the weights in each direction of the loss, and its correlation in time.
 
 Variances are drawn as given, on logarithmic axes: a line ends where they are infinite, and directions without curvature
-have no place there but as a horizontal line. Noises keep their colour and marker by their order in the mapping.
+have no place there. Noises keep their colour and marker by their order in the mapping.
 """
 
 import math
@@ -13,22 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
+from figures.batch_orders import Look, logarithmic_ticks, looks_of
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, colours_of, legend_below, panels, plain, styled
+from figures.style import GREY, INK, legend_below, panels, styled
 from theory.estimate import Estimate
 from theory.weight_variance import ModeVariances
 
 Floats = npt.NDArray[np.float64]
 Points = Sequence[tuple[float, Estimate]]
 Entries = list[tuple[Artist | tuple[Artist, ...], str]]
-
-MARKERS = ("o", "s", "D", "^", "v", "P")
-"""Of simulated points, by the place of their noise in the order: colours alone would not tell them apart."""
 
 ENLARGED = 0.25
 """A noise whose correlations all stay below this fraction of the highest is shown a second time, enlarged."""
@@ -39,9 +36,13 @@ MOST_EPOCHS = 25
 NEGLIGIBLE = 1e-9
 """Correlations below this fraction of the highest are rounding errors."""
 
+_LONG, _THIN = 300, 0.6
+"""Lines over more lags than this are thinner by this factor: what alternates would be a block."""
+
+_BAR = 10
+"""Of a bar, what is lower than its point by more than this factor is not shown."""
+
 _QUANTITIES = ("weight", "velocity", "correlation_time")
-_WHITE: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "--"}
-_FLAT: dict[str, Any] = {"linewidth": 1.2, "linestyle": "-."}
 _VERTICAL: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": ":"}
 
 
@@ -73,7 +74,9 @@ class NoiseVariances:
             )
         if not np.isfinite(curvature).all() or (curvature < 0).any() or (np.diff(curvature) <= 0).any():
             raise ValueError("curvature must be finite, >= 0 and ascending")
-        _checked("exact", self.exact)
+        weight, velocity = np.asarray(self.exact.weight), np.asarray(self.exact.velocity)
+        if not (weight > 0).all() or not ((velocity > 0) & np.isfinite(velocity)).all():
+            raise ValueError("exact variances must be > 0, those of velocities finite: a mode needs noise to be drawn")
         if (np.isfinite(self.exact.weight) & (curvature > 0)).sum() < 2:
             raise ValueError("exact weight variances must be finite at two curvatures > 0: else there is no line")
         object.__setattr__(self, "curvature", curvature)
@@ -108,8 +111,6 @@ def figure_variances(
     title: str,
     noises: Mapping[str, NoiseVariances],
     *,
-    white: NoiseVariances | None = None,
-    flat: Mapping[str, ModeVariances] | None = None,
     crossover: float | None = None,
     x_label: str = "curvature",
     y_labels: tuple[str, str, str] = ("weight variance", "velocity variance", "correlation time [updates]"),
@@ -119,9 +120,7 @@ def figure_variances(
     Args:
         title: names the training.
         noises: label -> its variances.
-        white: those of white noise, as a reference; its points are not drawn.
-        flat: label of a noise -> its variances at zero curvature, finite numbers: the plateau.
-        crossover: the curvature, > 0, where the plateau ends.
+        crossover: the curvature, > 0, where the plateau of batches without replacement ends; None to leave it out.
         x_label: with its unit.
         y_labels: of the three panels, with their units.
 
@@ -129,8 +128,7 @@ def figure_variances(
         The figure.
 
     Raises:
-        ValueError: without any noise, for a plateau that is of none of them or not single finite numbers > 0, or a
-            crossover curvature that is not finite and > 0.
+        ValueError: without any noise, or for a crossover curvature that is not finite and > 0.
 
     Reference: [kuhn2023] the three quantities against the curvature, in shuffled epochs and with white noise
     """
@@ -138,29 +136,26 @@ def figure_variances(
         raise ValueError("noises is empty: give at least one")
     if crossover is not None and not (crossover > 0 and math.isfinite(crossover)):
         raise ValueError(f"crossover={crossover} must be finite and > 0")
-    plateaus = {label: _plateau(label, variances, noises) for label, variances in (flat or {}).items()}
     figure, axes = _figure(title, 3)
-    colours = colours_of(noises)
+    looks = looks_of(noises)
     for ax, quantity, y_label in zip(axes, _QUANTITIES, y_labels, strict=True):
-        levels = [plateau[quantity] for plateau in plateaus.values()]
-        lines = [_line(noise, quantity) for noise in (*noises.values(), *([white] if white else []))]
+        lines = [_line(noise, quantity) for noise in noises.values()]
         points = [point for noise in noises.values() for point in _points(noise, quantity)]
-        _scale(ax, lines, points, levels, crossover)
-        for place, (label, noise) in enumerate(noises.items()):
-            ax.plot(*_line(noise, quantity), color=colours[label], linewidth=_width(place, len(noises)), zorder=3)
-            plot_measured(ax, _points(noise, quantity), colour=colours[label], marker=MARKERS[place % len(MARKERS)])
-        if white:
-            ax.plot(*_line(white, quantity), **_WHITE, zorder=3.5)
-        for label, plateau in plateaus.items():
-            ax.axhline(plateau[quantity], color=colours[label], **_FLAT, zorder=2)
+        _scale(ax, lines, points, crossover)
+        for label, noise in noises.items():
+            look = looks[label]
+            ax.plot(*_line(noise, quantity), color=look.colour, linewidth=look.width, zorder=3)
+            plot_measured(ax, _points(noise, quantity), colour=look.colour, marker=look.marker)
         if crossover:
             ax.axvline(crossover, **_VERTICAL, zorder=2)
         ax.set_xlabel(x_label)
         ax.set_ylabel(y_label)
     simulated = [any(_points(noise, quantity) for quantity in _QUANTITIES) for noise in noises.values()]
-    entries = _noise_entries(colours, simulated, "points: simulated (95 %)", plateaus)
-    if white:
-        entries.append((Line2D([], [], **_WHITE), "white noise: weight variance ∝ 1 / curvature, unless steep"))
+    hidden = sum(len(getattr(n, q)) - len(_points(n, q)) for n in noises.values() for q in _QUANTITIES)
+    entries = _noise_entries(looks, simulated, "points: simulated (95 %)")
+    if hidden:
+        words = f"{hidden} simulated points not drawn: curvature or value not > 0"
+        entries.append((Line2D([], [], linestyle=""), words))
     if crossover:
         entries.append((Line2D([], [], **_VERTICAL), f"crossover curvature {crossover:.3g}"))
     legend_below(figure, entries, columns=2)
@@ -199,7 +194,7 @@ def figure_autocovariance(
         raise ValueError(f"batches_per_epoch={batches_per_epoch} must be >= 2")
     enlarged = _enlarged(list(noises.values()))
     figure, axes = _figure(title, 2 if enlarged else 1)
-    colours = colours_of(noises)
+    looks = looks_of(noises)
     last = max(int(noise.lags[-1]) for noise in noises.values())
     epochs = range(batches_per_epoch, last + 1, batches_per_epoch) if batches_per_epoch else range(0)
     if len(epochs) > MOST_EPOCHS:
@@ -208,9 +203,11 @@ def figure_autocovariance(
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
         for epoch in epochs:
             ax.axvline(epoch, **_VERTICAL, zorder=1)
-        for place, (label, noise) in enumerate(noises.items()):
-            ax.plot(noise.lags, noise.exact, color=colours[label], linewidth=_width(place, len(noises)), zorder=3)
-            plot_measured(ax, noise.measured, colour=colours[label], marker=MARKERS[place % len(MARKERS)])
+        for label, noise in noises.items():
+            look = looks[label]
+            width = look.width * (_THIN if last > _LONG else 1)
+            ax.plot(noise.lags, noise.exact, color=look.colour, linewidth=width, zorder=3)
+            plot_measured(ax, noise.measured, colour=look.colour, marker=look.marker)
         ax.set_xlim(-0.03 * last, 1.03 * last)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
         ax.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
@@ -220,7 +217,7 @@ def figure_autocovariance(
         axes[1].set_ylim(-enlarged, enlarged)
         axes[1].set_title("enlarged", fontweight="normal")
     measured = [bool(noise.measured) for noise in noises.values()]
-    entries = _noise_entries(colours, measured, "points: measured (95 %)", {})
+    entries = _noise_entries(looks, measured, "points: measured (95 %)")
     if epochs:
         entries.append((Line2D([], [], **_VERTICAL), f"epochs of {batches_per_epoch} updates"))
     legend_below(figure, entries, columns=2)
@@ -235,23 +232,6 @@ def _figure(title: str, count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _checked(name: str, variances: ModeVariances) -> None:
-    """Refuse what a logarithmic axis cannot show."""
-    velocity = np.asarray(variances.velocity)
-    if not (np.asarray(variances.weight) > 0).all() or not ((velocity > 0) & np.isfinite(velocity)).all():
-        raise ValueError(f"{name} variances must be > 0, those of velocities finite: a mode without noise has no place")
-
-
-def _plateau(label: str, variances: ModeVariances, noises: Mapping[str, NoiseVariances]) -> dict[str, float]:
-    """Quantity -> its value at zero curvature."""
-    if label not in noises:
-        raise ValueError(f"flat has {label!r}, which is none of the noises: {', '.join(map(repr, noises))}")
-    if np.size(variances.weight) != 1 or np.size(variances.velocity) != 1 or not np.isfinite(variances.weight).all():
-        raise ValueError(f"flat[{label!r}] must be single finite variances; leave out noise that makes weights diffuse")
-    _checked(f"flat[{label!r}]", variances)
-    return {quantity: np.asarray(getattr(variances, quantity)).item() for quantity in _QUANTITIES}
-
-
 def _line(noise: NoiseVariances, quantity: str) -> tuple[Floats, Floats]:
     """Positive curvatures and a quantity there, nan where it is infinite."""
     values = np.asarray(getattr(noise.exact, quantity), dtype=float)
@@ -263,47 +243,19 @@ def _points(noise: NoiseVariances, quantity: str) -> list[tuple[float, Estimate]
     return [(at, e) for at, e in getattr(noise, quantity) if at > 0 and 0 < e.value < math.inf]
 
 
-def _width(place: int, places: int) -> float:
-    """Later lines are thinner: where noises do the same, all their colours are seen."""
-    return 1.8 if places == 1 else 2.8 - 1.6 * place / (places - 1)
-
-
-def _scale(
-    ax: Axes, lines: Sequence[tuple[Floats, Floats]], points: Points, levels: Sequence[float], crossover: float | None
-) -> None:
+def _scale(ax: Axes, lines: Sequence[tuple[Floats, Floats]], points: Points, crossover: float | None) -> None:
     """Scale both axes of a panel, for everything that is drawn in it."""
     ax.set_xscale("log")
     ax.set_yscale("log")
-    # Upper ends of bars only: lower ones may be negative, and leave through the bottom.
-    ends = [end for _, estimate in points for end in (estimate.value, estimate.interval()[1])]
+    # Lower ends of bars may be negative, and leave through the bottom.
+    ends = [end for _, e in points for end in (e.value, max(e.interval()[0], e.value / _BAR), e.interval()[1])]
     curvatures = [
         *np.concatenate([x for x, _ in lines]),
         *(at for at, _ in points),
         *([crossover] if crossover else []),
     ]
-    ax.set_xlim(*_logarithmic_ticks(ax.xaxis, curvatures))
-    ax.set_ylim(*_logarithmic_ticks(ax.yaxis, [*np.concatenate([y for _, y in lines]), *ends, *levels]))
-
-
-def _logarithmic_ticks(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
-    """Ticks as dense as the range of the finite values allows, and that range with some room."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    room = max(2 / (high / low) ** 0.5, (high / low) ** 0.04)  # for a factor of four at least
-    low, high = low / room, high * room
-    decades = math.log10(high / low)
-    subs = (1, 2, 3, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 2.5 else (1,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axis.set_major_formatter(FuncFormatter(plain if low > 5e-3 and high < 2e4 else _power))
-    axis.set_minor_locator(NullLocator())
-    return low, high
-
-
-def _power(value: float, _position: int | None = None) -> str:
-    """A tick label as a power of ten."""
-    digits, exponent = f"{value:.0e}".split("e")
-    power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if digits == "1" else rf"${digits}\times {power}$"
+    ax.set_xlim(*logarithmic_ticks(ax.xaxis, curvatures, most=6))
+    ax.set_ylim(*logarithmic_ticks(ax.yaxis, [*np.concatenate([y for _, y in lines]), *ends]))
 
 
 def _enlarged(noises: Sequence[NoiseAutocovariance]) -> float | None:
@@ -318,23 +270,14 @@ def _enlarged(noises: Sequence[NoiseAutocovariance]) -> float | None:
     return 1.08 * max([1.4 * smallest, *ends])
 
 
-def _noise_entries(
-    colours: Mapping[str, str],
-    with_points: Sequence[bool],
-    words: str,
-    plateaus: Mapping[str, Mapping[str, float]],
-) -> Entries:
-    """A line for each noise, with its marker if it has points, and below it its plateau; then what the points are."""
+def _noise_entries(looks: Mapping[str, Look], with_points: Sequence[bool], words: str) -> Entries:
+    """A line for each noise, with its marker if it has points; then what the points are."""
     entries: Entries = []
-    for place, (label, colour) in enumerate(colours.items()):
-        marker = MARKERS[place % len(MARKERS)] if with_points[place] else ""
+    for (label, look), marked in zip(looks.items(), with_points, strict=True):
+        marker = look.marker if marked else ""
         style: dict[str, Any] = {"marker": marker, "markersize": 5.5, "markeredgecolor": "white"}
-        entries.append((Line2D([], [], color=colour, linewidth=_width(place, len(colours)), **style), label))
-        if label in plateaus:
-            weight, velocity, time = (f"{plateaus[label][quantity]:.3g}" for quantity in _QUANTITIES)
-            plateau = Line2D([], [], color=colour, **_FLAT)
-            entries.append((plateau, f"at curvature 0: {weight}, {velocity} and {time}"))
+        entries.append((Line2D([], [], color=look.colour, linewidth=look.width, **style), label))
     if any(with_points):
-        marker = MARKERS[list(with_points).index(True) % len(MARKERS)]
+        marker = next(look.marker for look, marked in zip(looks.values(), with_points, strict=True) if marked)
         entries.append((Line2D([], [], color=INK, marker=marker, markersize=5, linestyle=""), words))
     return entries

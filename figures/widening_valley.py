@@ -9,10 +9,12 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
+from figures.batch_orders import looks_of, tick_labels
 from figures.perturbation import plot_measured
 from figures.resetting import positive_axis
-from figures.style import GREY, INK, colours_of, epoch_axis, legend_below, panels, styled
+from figures.style import GREY, INK, epoch_axis, legend_below, panels, styled
 from theory.estimate import Estimate
 
 Floats = npt.NDArray[np.float64]
@@ -22,6 +24,8 @@ MOST = 10_000
 
 _DECADES = 3
 """Of steps, beyond which only powers of ten have ticks."""
+
+_DOTTED, _DASHED = (0, (1, 1.6)), (0, (5, 1.8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class SharpnessPath:
         predicted: |u|^2 at these, finite and >= 0, shape (n,) [length^2].
         regulariser: what an effective regulariser alone would do, likewise; None where there is none.
         simulated: (step, |u|^2 of simulated runs).
+        outside: whether a prediction is outside its regime, for each step; None if none is.
     """
 
     label: str
@@ -41,6 +46,7 @@ class SharpnessPath:
     predicted: Floats
     regulariser: Floats | None = None
     simulated: Sequence[tuple[float, Estimate]] = ()
+    outside: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         steps = np.asarray(self.steps, dtype=float)
@@ -55,6 +61,10 @@ class SharpnessPath:
             if values.shape != steps.shape or not (np.isfinite(values) & (values >= 0)).all():
                 raise ValueError(f"{self.label}: {name} must be finite and >= 0, one number for each step")
             object.__setattr__(self, name, values)
+        outside = np.zeros(steps.shape, bool) if self.outside is None else np.asarray(self.outside, dtype=bool)
+        if outside.shape != steps.shape:
+            raise ValueError(f"{self.label}: outside must be one truth value for each step")
+        object.__setattr__(self, "outside", outside)
 
 
 @styled()
@@ -63,7 +73,7 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
 
     Args:
         title: names the valley and the noise.
-        paths: a colour for each, at most six.
+        paths: a colour and a marker for each, by its place.
         edge: the edge of stability 2 / eta, to be marked [length^2]; None to leave it out.
 
     Returns:
@@ -85,16 +95,28 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
     figure, (ax,) = panels(1, extra_height=0.9)
     positive_axis(ax, max(float(values[values > 0].min()), highest / MOST), highest)
     entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
-    colours = colours_of(path.label for path in paths)
+    looks = looks_of(path.label for path in paths)
     for path in paths:
-        colour = colours[path.label]
-        (line,) = ax.plot(path.steps, path.predicted, color=colour, zorder=3)
+        look = looks[path.label]
+        outside = np.asarray(path.outside)
+        beside = np.append(outside[1:], False) | np.append(False, outside[:-1])  # so that the lines meet
+        trusted = np.where(outside, np.nan, path.predicted)
+        doubted = np.where(outside | beside, path.predicted, np.nan)
+        dot = "." if len(path.steps) == 1 else ""
+        (line,) = ax.plot(path.steps, trusted, color=look.colour, marker=dot, zorder=3)
+        ax.plot(path.steps, doubted, color=look.colour, marker=dot, linewidth=1.2, linestyle=_DASHED, zorder=3)
         entries.append((line, f"{path.label}, predicted"))
         if path.regulariser is not None:
-            ax.plot(path.steps, path.regulariser, color=colour, linewidth=1.2, linestyle=(0, (1, 1.6)), zorder=2.5)
-        plot_measured(ax, path.simulated, colour=colour)
+            ax.plot(path.steps, path.regulariser, color=look.colour, linewidth=1.2, linestyle=_DOTTED, zorder=2.5)
+        plot_measured(ax, path.simulated, colour=look.colour, marker=look.marker)
+        if path.simulated:
+            point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
+            entries[-1] = ((line, point), entries[-1][1])
+    if any(np.asarray(path.outside).any() for path in paths):
+        dashed = Line2D([], [], color=INK, linewidth=1.2, linestyle=_DASHED)
+        entries.append((dashed, "prediction outside its regime"))
     if any(path.regulariser is not None for path in paths):
-        dotted = Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (1, 1.6)))
+        dotted = Line2D([], [], color=INK, linewidth=1.2, linestyle=_DOTTED)
         entries.append((dotted, "effective regulariser alone"))
     if points:
         entries.append((Line2D([], [], color=INK, marker="o", markersize=5, linestyle=""), "simulated (95 %)"))
@@ -106,6 +128,9 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
     wide = last > 10**_DECADES * first
     decades = [10.0**k for k in range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)]
     epoch_axis(ax, first, last, ticks=decades if wide else None)
+    ax.xaxis.set_major_formatter(FuncFormatter(tick_labels(first, last)))
+    bottom, top = ax.get_ylim()
+    ax.yaxis.set_major_formatter(FuncFormatter(tick_labels(bottom if bottom > 0 else top, top)))
     ax.set_title(title)
     ax.set_xlabel("step")
     ax.set_ylabel(r"sharpness $|u|^2$")

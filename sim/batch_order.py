@@ -19,6 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from theory.absorbing import whole_number
+from theory.noise_arguments import checked_batch_size, number
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -33,11 +36,10 @@ def batches_per_epoch(samples: int, batch_size: int) -> int:
         M >= 1.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples.
+        ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
     """
-    if not 1 <= batch_size <= samples:
-        raise ValueError(f"batch_size={batch_size} must lie between 1 and the {samples} training samples")
-    return samples // batch_size
+    total, size = checked_batch_size(samples, batch_size)
+    return total // size
 
 
 def reshuffled(samples: int, batch_size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -52,15 +54,15 @@ def reshuffled(samples: int, batch_size: int, rng: np.random.Generator) -> npt.N
         Indices of shape (M, S): row m is batch m.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples.
+        ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
 
     Example:
         >>> batches = reshuffled(10, 3, np.random.default_rng(0))
         >>> batches.shape, len(np.unique(batches))
         ((3, 3), 9)
     """
-    batches = batches_per_epoch(samples, batch_size)
-    return rng.permutation(samples)[: batches * batch_size].reshape(batches, batch_size)
+    total, size = checked_batch_size(samples, batch_size)
+    return rng.permutation(total)[: total // size * size].reshape(-1, size)
 
 
 def with_replacement(samples: int, batch_size: int, rng: np.random.Generator) -> Indices:
@@ -75,13 +77,14 @@ def with_replacement(samples: int, batch_size: int, rng: np.random.Generator) ->
         Indices of shape (M, S): row m is batch m.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples.
+        ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
 
     Example:
         >>> with_replacement(10, 3, np.random.default_rng(0)).shape
         (3, 3)
     """
-    return rng.integers(samples, size=(batches_per_epoch(samples, batch_size), batch_size))
+    total, size = checked_batch_size(samples, batch_size)
+    return rng.integers(total, size=(total // size, size))
 
 
 def with_replacement_epochs(samples: int, batch_size: int, rng: np.random.Generator) -> Iterator[Indices]:
@@ -96,10 +99,10 @@ def with_replacement_epochs(samples: int, batch_size: int, rng: np.random.Genera
         Indices of shape (M, S), epoch by epoch without end.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples.
+        ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
     """
-    batches_per_epoch(samples, batch_size)
-    return (with_replacement(samples, batch_size, rng) for _ in itertools.count())
+    total, size = checked_batch_size(samples, batch_size)
+    return (with_replacement(total, size, rng) for _ in itertools.count())
 
 
 def reshuffled_epochs(samples: int, batch_size: int, rng: np.random.Generator, *, every: int = 1) -> Iterator[Indices]:
@@ -115,7 +118,7 @@ def reshuffled_epochs(samples: int, batch_size: int, rng: np.random.Generator, *
         Indices of shape (M, S), epoch by epoch without end; repeated epochs are the same array.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples and every is a whole number >= 1.
+        ValueError: unless all are whole numbers, 1 <= batch_size <= samples and every >= 1.
 
     Example:
         >>> epochs = reshuffled_epochs(6, 2, np.random.default_rng(0), every=2)
@@ -123,11 +126,9 @@ def reshuffled_epochs(samples: int, batch_size: int, rng: np.random.Generator, *
         >>> bool((first == second).all()), bool((second == third).all())
         (True, False)
     """
-    if every < 1 or every != int(every):
-        raise ValueError(f"every={every} must be a whole number of epochs >= 1")
-    batches_per_epoch(samples, batch_size)
-    orders = (reshuffled(samples, batch_size, rng) for _ in itertools.count())
-    return itertools.chain.from_iterable(itertools.repeat(order, int(every)) for order in orders)
+    repetitions, (total, size) = whole_number("every", every, 1), checked_batch_size(samples, batch_size)
+    orders = (reshuffled(total, size, rng) for _ in itertools.count())
+    return itertools.chain.from_iterable(itertools.repeat(order, repetitions) for order in orders)
 
 
 def shuffled_once_epochs(samples: int, batch_size: int, rng: np.random.Generator) -> Iterator[Indices]:
@@ -142,7 +143,7 @@ def shuffled_once_epochs(samples: int, batch_size: int, rng: np.random.Generator
         Indices of shape (M, S), the same array for each epoch without end.
 
     Raises:
-        ValueError: unless 1 <= batch_size <= samples.
+        ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
 
     Example:
         >>> epochs = shuffled_once_epochs(6, 2, np.random.default_rng(0))
@@ -175,20 +176,20 @@ def persistent_masks(
 
     Reference: [mignacco2022] persistent SGD
     """
-    batches_per_epoch(samples, batch_size)
-    fraction = batch_size / samples
-    if not 0 < entry_probability <= 1 or entry_probability * (1 - fraction) > fraction or fraction == 1:
+    total, size = checked_batch_size(samples, batch_size)
+    fraction, entering = size / total, number("entry_probability", entry_probability)
+    if not 0 < entering <= 1 or entering * (1 - fraction) > fraction or fraction == 1:
         raise ValueError(
             f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = batch_size / "
             f"samples = {fraction:g} < 1, or samples would leave with a probability above 1"
         )
-    stay_probability = 1 - entry_probability * (1 - fraction) / fraction
+    stay_probability = 1 - entering * (1 - fraction) / fraction
 
     def masks() -> Iterator[npt.NDArray[np.bool_]]:
-        members = rng.random(samples) < fraction
+        members = rng.random(total) < fraction
         while True:
             yield members
-            members = rng.random(samples) < np.where(members, stay_probability, entry_probability)
+            members = rng.random(total) < np.where(members, stay_probability, entering)
 
     return masks()
 

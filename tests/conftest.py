@@ -4,6 +4,7 @@ Nothing here sets a number of threads: `make test` does, by OMP_NUM_THREADS, whi
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -39,6 +40,14 @@ def seed(request: pytest.FixtureRequest) -> int:
 def shared_data() -> Path:
     """../shared/data; mark the test `shared`, so that it skips where that is absent."""
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images go to a temporary directory, those of subprocesses too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOSTLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -78,13 +78,55 @@ def test_predictions_as_tables() -> None:
     assert flattest[1] == "0.2"
     assert flattest[-4:] == ["5", "5", "5", "5"]
     assert "frequency 0.001" in result.stdout
+    assert "configurational = curvature * Var(theta)" in result.stdout
+
+
+def test_lines_and_peaks_in_json() -> None:
+    orders = ("--order", "reshuffled", "--order", "shuffled_once", "--order", "reshuffled_every:epochs=4")
+    lines, peaks = result_of(*PREDICT, *ONE_MODE, *orders)["result"]["lines"]
+    assert (lines["order"], lines["number"], lines["width"]) == ("shuffled_once", 19, 0.0)
+    assert lines["frequencies"] == pytest.approx([math.tau * k / 20 for k in range(1, 20)])
+    assert sum(lines["variances"]) == pytest.approx(1)
+    assert peaks["order"] == "reshuffled_every:epochs=4"
+    assert peaks["width"] == pytest.approx(math.tau / 80)
+
+
+def test_default_curvatures_have_answers_at_the_default_lags() -> None:
+    for words in ("--momentum 0 --batches 10", "--momentum 0 --batches 2", "--momentum 0.5 --batches 2"):
+        result = jostle(*PREDICT, *words.split())
+        assert result.exit_code == 0, result.output
+
+
+def test_a_short_burn_in_is_no_disagreement() -> None:
+    words = ("--curvature", 0.01, "--curvature", 1, "--burn-in", 2, "--epochs", 20, "--runs", 16, "--quiet")
+    result = jostle(*SIMULATE, *ONE_MODE[:-2], *words, "--order", "with_replacement")
+    flat = [line for line in result.stdout.splitlines() if "curvature 0.01," in line and "outside regime" in line]
+    assert len(flat) == 3 + 4 + 1
+    assert "outside regime: burn-in of 40 updates is shorter than 12 relaxation times" in result.stdout
+
+
+def test_the_figure_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import figures.effective_temperature as module
+
+    titles = []
+    draw = module.figure_effective_temperature
+    monkeypatch.setattr(
+        module,
+        "figure_effective_temperature",
+        lambda title, *rest, **more: [titles.append(title), draw(title, *rest, **more)][1],
+    )
+    curvatures = [word for k in range(1, 8) for word in ("--curvature", k)]
+    assert jostle(*PREDICT, *curvatures, "--out", tmp_path).exit_code == 0
+    assert titles == ["learning rate 0.01, momentum 0.9, epochs of 50 batches; 5 of 7 curvatures"]
 
 
 def test_the_files_of_a_prediction(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     result = jostle(*PREDICT, *ONE_MODE, *ORDERS, "--order", "shuffled_once", "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("shuffled_once: the spectrum has lines")
+    assert "shuffled_once *" in result.stdout
+    assert "* shuffled_once: 19 lines at 2 pi k / 20, each of variance 0.05263, infinitely hot" in result.stdout
+    assert result.stderr == ""
     assert sorted(path.name for path in out.iterdir()) == ["lags.csv", "spectra.csv", "temperatures.png"]
     spectra = rows_of(out / "spectra.csv")
     assert {row["order"] for row in spectra} == {*ORDERS[1::2], "shuffled_once"}
@@ -145,7 +187,8 @@ def test_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
     result = jostle(*SIMULATE, *ONE_MODE, *ORDERS, *SHORT)
     assert result.exit_code == cli.STOPPED
     assert "50 replicas of 40 epochs" in result.stdout
-    assert "with_replacement" not in result.stdout
+    assert "with_replacement, curvature" not in result.stdout
+    assert "not simulated: with_replacement, persistent:correlation=0.9" in result.stdout
     assert "stopped early" in result.stderr
 
 
@@ -157,7 +200,7 @@ def test_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
         (PREDICT, ("--learning-rate", 0), "learning_rate=0.0 must be finite and > 0"),
         (PREDICT, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
         (SIMULATE, ("--curvature", 100, "--momentum", 0, "--lag", 2), "lags=2: a mode does not answer"),
-        (SIMULATE, ("--curvature", 0), "curvature=0.0 must be > 0"),
+        (SIMULATE, ("--curvature", 0), "--curvature 0: simulated temperatures need a curvature > 0"),
         (SIMULATE, ("--batches", 1), "batches"),
         (SIMULATE, ("--lag", 0), "0 is not in the range"),
     ],

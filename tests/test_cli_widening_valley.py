@@ -41,10 +41,10 @@ def test_predictions_are_the_anchors() -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0] == "sharpness |u|^2; edge of stability 400"
-    assert lines[1].split() == ["noise", "step", "flow", "moment", "map", "regulariser", "alone"]
-    rows = {(cells[0], int(cells[1])): cells[2:] for cells in map(str.split, lines[3:])}
-    assert rows["anti_pgd", 10_000] == ["72.7338", "72.7336", "77.8801"]
-    assert rows["pgd", 100] == ["124.652", "124.656", "-"]
+    assert lines[1].split() == ["noise", "step", "flow", "moment", "map", "regulariser", "alone", "margin"]
+    rows = {(cells[0], int(cells[1])): cells[2:] for cells in map(str.split, lines[3:15])}
+    assert rows["anti_pgd", 10_000] == ["72.7338", "72.7336", "77.8801", "0.5%"]
+    assert rows["pgd", 100] == ["124.652", "124.656", "-", "4.0%"]
     assert rows["reshuffled", 40_000][1] == "-"
     assert len(rows) == 12
 
@@ -90,7 +90,7 @@ def test_simulations_as_json() -> None:
 
 
 def test_a_wrong_theory_ends_with_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widening_valley, "_moments", widening_valley._regulariser)
+    monkeypatch.setattr(widening_valley, "sharpness_of_moments", widening_valley.sharpness_of_regulariser)
     result = simulate("--kind", "anti_pgd", "--steps", 3000, "--runs", 16)
     assert result.exit_code == 3
     assert "disagrees" in result.output
@@ -109,6 +109,47 @@ def test_outside_the_regime_nothing_is_claimed(options: tuple[Any, ...], reason:
     assert result.exit_code == 0, result.output
     assert "disagrees" not in result.output
     assert f"outside regime: {reason}" in result.output
+    arguments = (*QUICK[:4], *options)
+    assert f"outside regime: {reason}" in predict(*arguments).output
+    rows = json.loads(predict(*arguments, "--json").output)["result"]["sharpness"]
+    kind = reason.partition(":")[0]
+    assert any(row["reasons"] and row["reasons"][0].startswith(reason) for row in rows if row["kind"] == kind)
+
+
+def test_margins_that_say_nothing_are_not_told() -> None:
+    lines = predict("--kind", "reshuffled", "--sharpness", 0.01, "--steps", 1000).output.splitlines()
+    assert lines[3].split()[-1] == "-"
+
+
+def test_after_ctrl_c_what_was_simulated_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sim.widening_valley as module
+
+    whole = module.simulate_valley
+
+    def pressed(valley: Any, kind: str, *arguments: Any, **settings: Any) -> Any:
+        if kind != "pgd":
+            raise KeyboardInterrupt
+        return whole(valley, kind, *arguments, **settings)
+
+    monkeypatch.setattr(module, "simulate_valley", pressed)
+    result = simulate(*QUICK)
+    assert result.exit_code == cli.STOPPED
+    assert "pgd, step 400" in result.output
+    assert "not simulated: anti_pgd, reshuffled" in result.output
+
+
+def test_a_single_step_is_drawn_as_a_line(tmp_path: Path) -> None:
+    assert predict("--kind", "anti_pgd", "--steps", 1, "--out", tmp_path).exit_code == 0
+    with (tmp_path / "valley.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("words", ["predict", "simulate"])
+def test_a_file_in_the_way_is_a_usage_error(tmp_path: Path, words: str) -> None:
+    (tmp_path / "file").touch()
+    result = jostle(words, "widening-valley", "--out", tmp_path / "file")
+    assert result.exit_code == cli.USAGE
+    assert "a file is in the way; choose another one" in result.output
 
 
 @pytest.mark.parametrize("words", ["predict", "simulate"])
@@ -133,7 +174,8 @@ def test_files(tmp_path: Path, words: str) -> None:
     ("options", "message"),
     [
         (("--sharpness", 500), "below the edge of stability"),
-        (("--sharpness", 0), "sharpness=0.0 must be"),
+        (("--sharpness", 0), "--sharpness 0 must be > 0 and below"),
+        (("--sharpness", 399.9), "2 / learning-rate - dimension * noise-scale^2 = 399.75"),
         (("--noise-scale", 0), "noise_scale=0.0 must be"),
         (("--learning-rate", -1), "learning_rate=-1.0 must be"),
         (("--steps", 105), "--steps 105 must be a whole number of epochs, each of 20 steps"),

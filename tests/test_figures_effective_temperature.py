@@ -16,7 +16,14 @@ from figures.effective_temperature import COLDEST, LagTemperatures, figure_effec
 from figures.style import COLOURS, GREY, png_bytes
 from theory.effective_temperature import lag_temperature, spectral_temperature
 from theory.estimate import Estimate
-from theory.gradient_noise import AntiCorrelatedIncrements, GradientNoise, Reshuffled, ShuffledOnce, WhiteNoise
+from theory.gradient_noise import (
+    AntiCorrelatedIncrements,
+    GradientNoise,
+    Reshuffled,
+    ReshuffledEvery,
+    ShuffledOnce,
+    WhiteNoise,
+)
 from theory.heavy_ball import HeavyBall
 
 FREQUENCIES = np.geomspace(1e-3, math.pi, 101)
@@ -108,6 +115,37 @@ def test_a_point_beyond_the_line_does_not_stretch_the_axis() -> None:
     assert far.axes[1].get_ylim() == near.axes[1].get_ylim()
     high = drawn(points=((3.0, Estimate(4.0, 0.5, 300)),))
     assert high.axes[1].get_ylim()[1] > 4.9
+
+
+def test_points_beyond_the_lines_are_counted() -> None:
+    points = ((2.0, Estimate(0.45, 0.02, 300)), (12.0, Estimate(0.4, 0.02, 300)))
+    assert words(drawn(points=points))[-1] == "2 simulated points beyond the lines not drawn"
+
+
+def test_peaks_too_near_to_be_told_apart_are_a_mean_and_a_range() -> None:
+    noise = ReshuffledEvery(50, 20)
+    frequencies = np.unique(np.append(FREQUENCIES, np.linspace(1e-3, math.pi, 4001)))
+    values = spectral_temperature(MODES["flat"], noise, frequencies)
+    figure = drawn(frequencies=frequencies, spectra={"every": values}, modes={})
+    ax = figure.axes[0]
+    exact, mean = lines_of(ax, COLOURS[0])
+    last = float(np.asarray(exact.get_xdata())[-1])
+    assert 0.01 < last < 0.5
+    assert np.array_equal(exact.get_ydata(), values[frequencies <= last])
+    assert len(ax.collections) == 1
+    at, means = np.asarray(mean.get_xdata()), np.asarray(mean.get_ydata())
+    # With whole peaks in a bin, the mean is the temperature of independent batches.
+    np.testing.assert_allclose(means[at > 2].mean(), 0.5, rtol=0.1)
+    assert words(figure)[0] == "every (peaks: mean and range)"
+    assert len(drawn().axes[0].collections) == 0
+
+
+def test_lines_are_marked_at_the_upper_edge() -> None:
+    noises: dict[str, GradientNoise] = {"shuffled_once": ShuffledOnce(10), "white": WhiteNoise()}
+    figure = drawn(spectra=spectra(noises), modes={}, lines={"shuffled_once": ShuffledOnce(10).lines[0]})
+    (marks,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
+    np.testing.assert_allclose(np.asarray(marks.get_xdata()), math.tau / 10 * np.arange(1, 6), rtol=1e-12)
+    assert words(figure)[0] == "shuffled_once (lines, infinitely hot: marks at the top)"
 
 
 def test_an_order_of_single_lines_has_no_spectrum_to_draw() -> None:

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -16,9 +17,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import COLOURS, GREY, png_bytes, styled
+from figures.batch_orders import COLOURS, MARKERS
+from figures.style import png_bytes, styled
 from figures.weight_variance import (
-    MARKERS,
     MOST_EPOCHS,
     NoiseAutocovariance,
     NoiseVariances,
@@ -74,16 +75,10 @@ def variances(label: str, *, simulated: bool = True, zero: bool = False) -> Nois
     return NoiseVariances(curvature, exact(label, curvature), *given)
 
 
-def flat(label: str) -> ModeVariances:
-    return exact(label, 0.0)
-
-
 def one() -> Figure:
     return figure_variances(
         "a training",
         {RESHUFFLED: variances(RESHUFFLED)},
-        white=variances(WHITE, simulated=False),
-        flat={RESHUFFLED: flat(RESHUFFLED)},
         crossover=CROSSOVER,
         x_label="curvature λ",
         y_labels=("weight variance / (η² σ²)", "velocity variance / (η² σ²)", "correlation time [updates]"),
@@ -119,8 +114,22 @@ def odd_points() -> Figure:
     return figure_variances("a training", {RESHUFFLED: noise})
 
 
+def eight() -> Figure:
+    return figure_variances(
+        "a training", {f"noise {i}": variances(label) for i, label in enumerate((*NOISES, *NOISES)[:8])}
+    )
+
+
+def wide() -> Figure:
+    curvature = np.geomspace(1e-17, 1, 60)
+    noises = {RESHUFFLED: NoiseVariances(curvature, exact(RESHUFFLED, curvature))}
+    return figure_variances("a training", noises, crossover=CROSSOVER)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "one noise": one,
+    "eight noises": eight,
+    "eighteen decades": wide,
     "five noises": all_noises,
     "five noises without points": lambda: all_noises(simulated=False),
     "five noises and zero curvature": lambda: all_noises(zero=True),
@@ -188,6 +197,10 @@ def test_every_figure_is_drawn_and_its_legend_fits(name: str) -> None:
     for ax in figure.axes:
         low, high = ax.get_ylim()
         assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 2, "without two ticks an axis has no scale"
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        boxes = [tick.label1.get_window_extent() for tick in ticks]
+        assert all(one.x1 + 2 < other.x0 for one, other in pairwise(boxes)), "labels overlap"
 
 
 @pytest.mark.parametrize("draw", [one, lambda: in_time(RESHUFFLED)])
@@ -211,7 +224,7 @@ print([name for name in ("matplotlib.pyplot", "torch", "numba", "nnval", "scipy.
 
 def test_variances_and_points_are_drawn_as_given() -> None:
     figure = one()
-    there, white = exact(RESHUFFLED, CURVATURE), exact(WHITE, CURVATURE)
+    there = exact(RESHUFFLED, CURVATURE)
     assert figure.get_suptitle() == "a training"
     assert [ax.get_xlabel() for ax in figure.axes] == ["curvature λ"] * 3
     assert [ax.get_ylabel() for ax in figure.axes] == [
@@ -224,7 +237,6 @@ def test_variances_and_points_are_drawn_as_given() -> None:
         assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
         assert x_of(line_of(ax, COLOURS[0])) == CURVATURE.tolist()
         assert y_of(line_of(ax, COLOURS[0])) == values.tolist()
-        assert y_of(line_of(ax, GREY)) == getattr(white, quantity).tolist()
         (bars,) = bars_of(ax)
         assert points_of(bars) == [(at, estimate.value) for at, estimate in points(values)]
         ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
@@ -234,28 +246,34 @@ def test_variances_and_points_are_drawn_as_given() -> None:
         assert values.max() < high
 
 
-def test_the_plateau_and_the_crossover_are_straight_lines_with_their_numbers_in_the_legend() -> None:
+def test_the_crossover_is_a_straight_line_with_its_number_in_the_legend() -> None:
     figure = one()
-    level = flat(RESHUFFLED)
-    for ax, quantity in zip(figure.axes, QUANTITIES, strict=True):
-        assert straight_of(ax, "-.") == [([0, 1], [float(getattr(level, quantity))] * 2)]
-        assert straight_of(ax, ":") == [([CROSSOVER] * 2, [0, 1])]
-    assert words_of(figure) == [
-        "a new order every epoch",
-        f"at curvature 0: {level.weight:.3g}, {level.velocity:.3g} and {level.correlation_time:.3g}",
-        "points: simulated (95 %)",
-        "white noise: weight variance ∝ 1 / curvature, unless steep",
-        "crossover curvature 0.006",
-    ]
+    assert all(straight_of(ax, ":") == [([CROSSOVER] * 2, [0, 1])] for ax in figure.axes)
+    assert words_of(figure) == ["a new order every epoch", "points: simulated (95 %)", "crossover curvature 0.006"]
+
+
+def test_eight_noises_have_eight_looks() -> None:
+    for ax in eight().axes:
+        bars = [bar.lines[0] for bar in bars_of(ax)]
+        assert [line.get_marker() for line in bars if line is not None] == list(MARKERS)
+        assert len({str(line.get_color()) for line in bars if line is not None}) == len(set(COLOURS)) == 8
 
 
 def test_plateau_and_white_noise_meet_at_the_crossover() -> None:
     """The picture's message, in the panel of the correlation time: within 15 %, as the crossover is a leading order."""
-    *_, ax = one().axes
-    ((_, (level, _)),) = straight_of(ax, "-.")
-    white = line_of(ax, GREY)
+    *_, ax = all_noises().axes
+    level = float(exact(RESHUFFLED, 0.0).correlation_time)
+    white = line_of(ax, COLOURS[0])
     meet = np.exp(np.interp(-math.log(level), -np.log(y_of(white)), np.log(x_of(white))))
     assert meet == pytest.approx(CROSSOVER, rel=0.15)
+
+
+def test_bars_are_whole_unless_they_are_long() -> None:
+    short, long = ([(0.1, Estimate(2.0, error, 400))] for error in (0.3, 5.0))
+    for points_there, low in ((short, 2 - 1.97 * 0.3), (long, 0.2)):
+        noise = NoiseVariances(CURVATURE, exact(WHITE, CURVATURE), (), points_there)
+        ax = figure_variances("a training", {WHITE: noise}).axes[1]
+        assert 0.05 < ax.get_ylim()[0] < low
 
 
 def test_every_noise_has_its_colour_marker_and_width() -> None:
@@ -273,21 +291,6 @@ def test_every_noise_has_its_colour_marker_and_width() -> None:
 def test_legend_names_only_what_is_drawn() -> None:
     assert words_of(figure_variances("a training", {RESHUFFLED: variances(RESHUFFLED, simulated=False)})) == [
         RESHUFFLED
-    ]
-
-
-def test_plateaus_have_the_colour_of_their_noise() -> None:
-    noises = {label: variances(label) for label in (WHITE, RESHUFFLED, ONCE)}
-    figure = figure_variances("a training", noises, flat={label: flat(label) for label in (ONCE, RESHUFFLED)})
-    for ax in figure.axes:
-        colours = [line.get_color() for line in ax.lines if line.get_linestyle() == "-."]
-        assert colours == [COLOURS[2], COLOURS[1]]
-    assert [words.split(":")[0] for words in words_of(figure)][:5] == [
-        WHITE,
-        RESHUFFLED,
-        "at curvature 0",
-        ONCE,
-        "at curvature 0",
     ]
 
 
@@ -315,6 +318,7 @@ def test_points_without_a_place_on_the_axes_are_left_out() -> None:
     (bars,) = bars_of(ax)
     assert points_of(bars) == [(0.1, 50.0), (0.2, 40.0)]
     assert all(bars_of(other) == [] for other in others)
+    assert words_of(odd_points())[-1] == "3 simulated points not drawn: curvature or value not > 0"
     low, high = ax.get_ylim()
     assert low > 1
     assert 50 + 2.3 * 40 < high < 2000
@@ -327,15 +331,6 @@ def test_variances_refuse_what_they_cannot_draw() -> None:
     for crossover in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"crossover={crossover} must be finite and > 0"):
             figure_variances("a training", {RESHUFFLED: here}, crossover=crossover)
-    with pytest.raises(ValueError, match="flat has 'another', which is none of the noises: 'a new order every epoch'"):
-        figure_variances("a training", {RESHUFFLED: here}, flat={"another": flat(RESHUFFLED)})
-    for several in (exact(RESHUFFLED, [0.0, 1.0]), flat(WHITE)):
-        with pytest.raises(ValueError, match="'a new order every epoch'] must be single finite variances; leave out"):
-            figure_variances("a training", {RESHUFFLED: here}, flat={RESHUFFLED: several})
-    with pytest.raises(ValueError, match=r"flat.* variances must be > 0"):
-        figure_variances(
-            "a training", {RESHUFFLED: here}, flat={RESHUFFLED: ModeVariances(np.array(1.0), np.array(0.0))}
-        )
 
 
 @pytest.mark.parametrize(

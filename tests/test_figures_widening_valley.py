@@ -72,6 +72,32 @@ def test_the_legend_tells_what_is_there_and_no_more() -> None:
     assert words(figure_widening_valley("a valley", [bare])) == ["PGD, predicted"]
 
 
+def test_a_prediction_outside_its_regime_is_dashed() -> None:
+    late = STEPS > 1000
+    doubted = SharpnessPath("reshuffled", STEPS, FALLING.predicted, outside=late)
+    figure = figure_widening_valley("a valley", [RISING, doubted])
+    (ax,) = figure.axes
+    lines = [line for line in ax.lines if same_color(line.get_color(), COLOURS[1])]
+    trusted, dashed = (np.isfinite(np.asarray(line.get_ydata(), dtype=float)) for line in lines)
+    assert (trusted == ~late).all()
+    assert dashed[late].all()
+    assert dashed.sum() == late.sum() + 1, "so that the lines meet"
+    assert lines[0].get_linestyle() == "-" != lines[1].get_linestyle()
+    assert "prediction outside its regime" in [text.get_text() for text in figure.legends[0].get_texts()]
+    with pytest.raises(ValueError, match="PGD: outside must be one truth value for each step"):
+        SharpnessPath("PGD", STEPS, FALLING.predicted, outside=np.array([True]))
+
+
+def test_kinds_have_markers_and_ticks_are_of_one_sort() -> None:
+    points = ((100, Estimate(78.0, 0.1, 64)),)
+    paths = [SharpnessPath(label, STEPS, FALLING.predicted, None, points) for label in ("a", "b", "c")]
+    (ax,) = figure_widening_valley("a valley", paths).axes
+    bars = [c.lines[0] for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    assert [line.get_marker() for line in bars if line is not None] == ["o", "s", "D"]
+    (ax,) = figure_widening_valley("a valley", [path([2e5, 4e5, 1e6], [1.0, 1.0, 1.0])]).axes
+    assert all("10^" in ax.xaxis.get_major_formatter()(tick) for tick in (2e5, 5e5, 1e6))
+
+
 def test_axes_hold_what_is_shown() -> None:
     (ax,) = both(edge=500.0).axes
     assert ax.get_xscale() == ax.get_yscale() == "log"

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from nnval.engine.config import TrainingConfig
+from nnval.engine.config import WITHOUT_EFFECT, TrainingConfig
 
 BAD = [
     ({"data": ""}, r"data='' must be a name"),
@@ -21,7 +21,26 @@ BAD = [
     ({"learning_rate": float("inf")}, r"learning_rate=inf"),
     ({"momentum": 1}, r"momentum=1 must be a number in \[0, 1\)"),
     ({"weight_decay": -1e-3}, r"weight_decay=-0.001 must be a number >= 0"),
-    ({"schedule": "step"}, r"schedule='step' must be one of constant, cosine"),
+    ({"schedule": "linear"}, r"schedule='linear' must be one of constant, step, cosine, sgdr, one_cycle"),
+    ({"schedule": "step"}, r"schedule='step' needs milestones"),
+    ({"schedule": "sgdr"}, r"schedule='sgdr' needs cycle_epochs"),
+    ({"milestones": (0, 3)}, r"milestones=0 must be a whole number >= 1"),
+    ({"milestones": (5, 3)}, r"milestones=\[5, 3\] must be ascending"),
+    ({"decay": 0}, r"decay=0 must be a number in \(0, 1\]"),
+    ({"cycle_epochs": 0}, r"cycle_epochs=0 must be a whole number >= 1"),
+    ({"cycle_growth": 1.5}, r"cycle_growth=1.5 must be a whole number >= 1"),
+    ({"warm_up": 1}, r"warm_up=1 must be a number in \(0, 1\)"),
+    ({"optimizer": "lion"}, r"optimizer='lion' must be one of sgd, adam, adamw"),
+    ({"betas": (0.9,)}, r"betas=\[0.9\] must be two numbers in \[0, 1\)"),
+    ({"betas": (0.9, 1)}, r"betas=\[0.9, 1\] must be two numbers"),
+    ({"nesterov": 1}, r"nesterov=1 must be true or false"),
+    ({"nesterov": True}, r"nesterov=True needs momentum > 0"),
+    ({"optimizer": "adam", "momentum": 0.9}, r"momentum=0.9 belongs to optimizer='sgd'; adam has betas"),
+    ({"augmentation": "flip"}, r"augmentation='flip' must be one of none, crop_flip"),
+    ({"precision": "int8"}, r"precision='int8' must be one of float32, bfloat16, float16"),
+    ({"validation_from": "both"}, r"validation_from='both' must be one of train, test"),
+    ({"data_sha256": "12"}, r"data_sha256='12' must be 64 hexadecimal digits"),
+    ({"channels_last": None}, r"channels_last=None must be true or false"),
     ({"batch_size": 0}, r"batch_size=0"),
     ({"batch_size": 501}, r"batch_size=501 must be <= train_size=500"),
     ({"epochs": 0}, r"epochs=0"),
@@ -64,29 +83,36 @@ def test_unknown_fields_are_refused():
 def test_fingerprint_sees_every_field_that_affects_numbers():
     base = TrainingConfig()
     changed = {
-        "data": "other", "train_size": 501, "validation_size": 401, "label_noise": 0.1, "data_seed": 1,
-        "model": "lenet", "hidden": (32,), "initialisation": "kaiming_fan_out", "learning_rate": 0.2, "momentum": 0.9,
-        "weight_decay": 1e-3, "schedule": "cosine", "batch_size": 21, "epochs": 151, "members": 65, "first_member": 1,
-        "seed": 1, "stream": "a", "perturbation": {"name": "full_reset"}, "interval": 2, "target": 0.9,
-        "snapshots": (1,), "stack_size": 3, "execution": "loop", "device": "cuda",
+        "data": "other", "data_sha256": "0" * 64, "train_size": None, "validation_size": 401,
+        "validation_from": "test", "label_noise": 0.1, "data_seed": 1, "augmentation": "crop_flip", "model": "lenet",
+        "hidden": (32,), "initialisation": "kaiming_fan_out", "optimizer": "adam", "learning_rate": 0.2,
+        "momentum": 0.9, "nesterov": True, "betas": (0.8, 0.999), "weight_decay": 1e-3, "schedule": "cosine",
+        "milestones": (3,), "decay": 0.2, "cycle_epochs": 3, "cycle_growth": 2, "warm_up": 0.2, "batch_size": 21,
+        "epochs": 151, "seed": 1, "stream": "a", "perturbation": {"name": "full_reset"}, "interval": 2, "target": 0.9,
+        "snapshots": (1,), "stack_size": 3, "execution": "loop", "device": "cuda", "precision": "bfloat16",
+        "channels_last": True, "compiled": True, "deterministic": True,
     }  # fmt: skip
-    assert changed.keys() | {"data_dir"} == {field.name for field in dataclasses.fields(TrainingConfig)}
+    without_effect = {"data_dir": "somewhere", "members": 65, "first_member": 1}
+    assert without_effect.keys() == set(WITHOUT_EFFECT)
+    assert changed.keys() | without_effect.keys() == {field.name for field in dataclasses.fields(TrainingConfig)}
     prints = {base.fingerprint()}
+    needs = {"interval": {"perturbation": {"name": "full_reset"}}, "nesterov": {"momentum": 0.9}}
     for name, value in changed.items():
-        extra = {"perturbation": {"name": "full_reset"}} if name == "interval" else {}
-        prints.add(TrainingConfig(**{name: value, **extra}).fingerprint())
+        prints.add(TrainingConfig(**{name: value, **needs.get(name, {})}).fingerprint())
     assert len(prints) == len(changed) + 1
-    assert TrainingConfig(data_dir="somewhere").fingerprint() == base.fingerprint()
+    for name, value in without_effect.items():
+        assert TrainingConfig(**{name: value}).fingerprint() == base.fingerprint()
 
 
 def test_equal_trainings_have_equal_fingerprints():
     assert TrainingConfig(target=1).fingerprint() == TrainingConfig(target=1.0).fingerprint()
+    assert TrainingConfig(betas=[0, 0]).fingerprint() == TrainingConfig(betas=(0.0, 0.0)).fingerprint()
     assert TrainingConfig(hidden=[8]).fingerprint() == TrainingConfig(hidden=(8,)).fingerprint()
 
 
 def test_golden_fingerprint():
     # It is on disk in the runs of users: a change here makes their runs impossible to resume.
-    assert TrainingConfig().fingerprint() == "e01c74142952a46b4dc7f7b93dcdd84bee8786648933708e3a7c34a20b661c25"
+    assert TrainingConfig().fingerprint() == "a3401993df79bb75af57b50ab86f19a4a5c03e7f0263f7049e548ff816fac16e"
 
 
 def test_frozen():

@@ -9,14 +9,14 @@ import torch
 
 from nnval.engine import datasets
 from nnval.engine.config import TrainingConfig
-from nnval.engine.datasets import load_data
+from nnval.engine.datasets import LabelledImages, data_options, load_data
 from nnval.engine.device import environment, resolve_device, thread_count
 from nnval.engine.models import build_model, lenet, mlp
 from sim.random_streams import stream
 
 
 def digits():
-    return datasets.DATASETS["digits"](TrainingConfig())
+    return datasets.DATASETS["digits"](TrainingConfig(), datasets.Loading())
 
 
 def test_digits_are_the_embedded_images():
@@ -83,8 +83,12 @@ def test_splits_depend_on_the_data_seed_only():
 def test_data_errors(monkeypatch):
     with pytest.raises(ValueError, match=r"data='cifar11' must be one of digits"):
         load_data(TrainingConfig(data="cifar11"))
-    with pytest.raises(ValueError, match=r"must leave test samples: digits has 1797 images"):
-        load_data(TrainingConfig(train_size=1397, validation_size=400))
+    for size in (1397, None):
+        with pytest.raises(
+            ValueError,
+            match=rf"train_size={size} and validation_size=400 must leave test samples: digits has 1797 images",
+        ):
+            load_data(TrainingConfig(train_size=size, validation_size=400))
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ValueError, match=r"scikit-learn, which is missing: pip install"):
         load_data(TrainingConfig())
@@ -92,10 +96,152 @@ def test_data_errors(monkeypatch):
 
 def test_constant_channel_stays_finite(monkeypatch):
     whole = datasets.LabelledImages(np.zeros((30, 2, 3, 3), np.float32), np.arange(30) % 3, 3)
-    monkeypatch.setitem(datasets.DATASETS, "flat", lambda config: whole)
+    monkeypatch.setitem(datasets.DATASETS, "flat", lambda config, loading: whole)
     data = load_data(TrainingConfig(data="flat", train_size=9, validation_size=9, batch_size=3))
     assert data.train.pixels.eq(0).all()
     assert data.shape == (2, 3, 3)
+
+
+# ---- Official test images, and pixels that are bytes ----------------------------------------------------------------
+
+
+def official(train=60, tests=30, classes=3, channels=3):
+    """Images of which each holds its own number in all pixels of a channel, and noise in the others."""
+    pixels = np.random.default_rng(0).integers(0, 256, (train + tests, channels, 4, 4), dtype=np.uint8)
+    pixels[:, 0] = np.arange(train + tests)[:, None, None]
+    return LabelledImages(pixels, np.arange(train + tests) % classes, classes, test_images=tests)
+
+
+def loaded(monkeypatch, whole, **options):
+    monkeypatch.setitem(datasets.DATASETS, "mine", lambda config, loading: whole)
+    return load_data(TrainingConfig(data="mine", batch_size=3, **{"label_noise": 0, **options}))
+
+
+def numbers(images):
+    return images.pixels[:, 0, 0, 0].tolist()
+
+
+def parts(data):
+    return [numbers(images) for images in (data.train, data.validation, data.test)]
+
+
+@pytest.mark.parametrize("size", [None, 42, 9])
+def test_official_test_images_report(monkeypatch, size, seed):
+    data = loaded(monkeypatch, official(), train_size=size, validation_size=18, data_seed=seed)
+    train, validation, test = parts(data)
+    assert test == list(range(60, 90))
+    assert len(train) == (size or 42)
+    assert len(validation) == 18
+    assert len({*train, *validation}) == len(train) + 18
+    assert max(*train, *validation) < 60
+    for images in (data.train, data.validation, data.test):
+        assert len(set(images.labels.bincount().tolist())) == 1
+        assert images.labels.tolist() == [number % 3 for number in numbers(images)]
+
+
+@pytest.mark.parametrize(("size", "validation"), [(None, 9), (12, 30)])
+def test_validation_from_test(monkeypatch, size, validation, seed):
+    data = loaded(
+        monkeypatch,
+        official(),
+        train_size=size,
+        validation_size=validation,
+        validation_from="test",
+        data_seed=seed,
+    )
+    train, deciding, reporting = parts(data)
+    assert len(train) == len(set(train)) == (size or 60)
+    assert max(train) < 60
+    assert len(deciding) == validation
+    if validation < 30:
+        assert sorted(deciding + reporting) == list(range(60, 90))
+    else:
+        assert sorted(deciding) == sorted(reporting) == list(range(60, 90))
+    assert len(set(data.validation.labels.bincount().tolist())) == 1
+
+
+def test_validation_from_test_leaves_the_training_images_of_a_size_alone(monkeypatch):
+    one, other = (
+        loaded(monkeypatch, official(), train_size=12, validation_size=size, validation_from="test") for size in (6, 9)
+    )
+    assert one.train.pixels.equal(other.train.pixels)
+
+
+def test_sizes_that_do_not_fit(monkeypatch):
+    for options, message in (
+        ({"train_size": 43, "validation_size": 18}, r"train_size=43 and validation_size=18 must fit into the 60 train"),
+        ({"train_size": None, "validation_size": 60}, r"train_size=None and validation_size=60 must fit into the 60"),
+        (
+            {"train_size": 61, "validation_from": "test", "validation_size": 1},
+            r"train_size=61 must be <= 60, the t",
+        ),
+        (
+            {"train_size": 9, "validation_from": "test", "validation_size": 31},
+            r"validation_size=31 must be <= 30, the t",
+        ),
+        ({"train_size": None, "validation_size": 58}, r"batch_size=3 must be <= 2, the training samples"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loaded(monkeypatch, official(), **options)
+
+
+def test_bytes_are_normalised_exactly_by_the_training_images(monkeypatch):
+    data = loaded(monkeypatch, official(600, 30), train_size=480, validation_size=60)
+    assert data.train.pixels.dtype == torch.uint8
+    pixels = data.train.pixels.numpy().astype(np.float64)
+    mean, deviation = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    for images in (data.train, data.validation, data.test):
+        assert images.scale is not None
+        assert images.offset is not None
+        assert (images.scale.shape, images.scale.dtype) == ((3, 1, 1), torch.float32)
+        np.testing.assert_allclose(images.scale.flatten().numpy(), 1 / deviation, rtol=1e-7)
+        np.testing.assert_allclose(images.offset.flatten().numpy(), -mean / deviation, rtol=1e-7)
+    inputs = data.train.all_inputs().double()
+    assert inputs.mean((0, 2, 3)).abs().max() < 1e-6
+    assert (inputs.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-6
+
+
+def test_constant_channel_of_bytes_is_zero(monkeypatch):
+    whole = official()
+    whole.images[:, 1] = 255
+    data = loaded(monkeypatch, whole, train_size=9, validation_size=9)
+    assert data.train.all_inputs()[:, 1].eq(0).all()
+
+
+def test_sums_of_many_white_pixels_do_not_overflow():
+    pixels = np.full((700, 1, 64, 64), 255, np.uint8)
+    pixels[:350] = 254
+    scale, offset = datasets._scale_and_offset(pixels)
+    assert (float(scale), float(offset)) == (2, -509)
+
+
+def test_data_is_the_one_that_was_asked_for(monkeypatch):
+    sha256 = official().sha256
+    data = loaded(monkeypatch, official(), train_size=9, validation_size=9, data_sha256=sha256)
+    assert data.sha256 == data.to(torch.device("cpu")).sha256 == sha256
+    other = loaded(monkeypatch, official(), train_size=12, validation_size=3, data_seed=1, label_noise=0.5)
+    assert other.sha256 == sha256
+    with pytest.raises(ValueError, match=rf"data_sha256={'0' * 64} was expected of mine, but found {sha256}: other im"):
+        loaded(monkeypatch, official(), train_size=9, validation_size=9, data_sha256="0" * 64)
+
+
+def test_data_options(tmp_path, monkeypatch):
+    assert data_options("cifar10") == {"data": "cifar10"}
+    assert data_options(str(tmp_path)) == {"data": "image_folder", "data_dir": str(tmp_path)}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert data_options("digits") == {"data": "digits"}
+    assert data_options("./digits") == {"data": "image_folder", "data_dir": str(tmp_path / "digits")}
+    for text in ("cifar11", "", "../nowhere.tar.xz"):
+        with pytest.raises(ValueError, match=rf"data='{text}' must be one of digits, cifar10, .*, or an existing path"):
+            data_options(text)
+
+
+def test_image_folder_needs_a_path(tmp_path):
+    with pytest.raises(ValueError, match=r"data='image_folder' needs data_dir"):
+        load_data(TrainingConfig(data="image_folder"))
+    with pytest.raises(ValueError, match=r"data_dir='.*nowhere' must be an existing folder or tar archive"):
+        load_data(TrainingConfig(data="image_folder", data_dir=str(tmp_path / "nowhere")))
 
 
 def weights(module):

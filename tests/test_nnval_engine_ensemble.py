@@ -37,7 +37,7 @@ def small(**changes):
 def loop_of(config, perturbation=None):
     data = load_data(config)
     module = build_model(config, data.shape, data.classes)
-    way = executions(module)[config.execution]
+    way = executions(module, config)[config.execution]
     return TrainingLoop(config, data, module, way, perturbation, torch.device("cpu"))
 
 
@@ -208,7 +208,7 @@ def test_policies_for_velocity_and_schedule(policy, length):
     state = loop.initial_state([0, 1])
     epochs = loop.epochs(state, lambda state: None)
     next(epochs), next(epochs)
-    assert all(velocity.eq(0).all() for velocity in state.stack.velocity.values()) == (policy == "restart")
+    assert all(velocity.eq(0).all() for velocity in state.stack.slots["velocity"].values()) == (policy == "restart")
     assert (state.schedule_origin, state.schedule_length) == (2 if policy == "restart" else 0, length)
 
 
@@ -253,7 +253,8 @@ def test_result_and_files(tmp_path):
     config = small(first_member=3)
     progress = []
     result = train_ensemble(config, tmp_path / "run", progress=lambda *call: progress.append(call))
-    assert result.config == config
+    data = load_data(config)
+    assert result.config == dataclasses.replace(config, data_sha256=data.sha256)
     assert result.members.tolist() == [3, 4, 5, 6]
     assert result.parents is None
     assert result.status.tolist() == ["horizon"] * 4
@@ -315,7 +316,7 @@ def test_auto_takes_the_faster_way_and_keeps_it(tmp_path, monkeypatch):
     def timed(way, *_):
         return {"LoopExecution": 1e-6, "ChainExecution": 2e-6}[type(way).__name__]
 
-    monkeypatch.setattr("nnval.engine.ensemble.seconds_per_member_step", timed)
+    monkeypatch.setattr("nnval.engine.planning.seconds_per_member_step", timed)
     train_ensemble(config, tmp_path / "run")
     recorded = json.loads((tmp_path / "run" / "execution.json").read_text())
     assert recorded == {
@@ -325,7 +326,7 @@ def test_auto_takes_the_faster_way_and_keeps_it(tmp_path, monkeypatch):
     train_ensemble(small(execution="loop", members=3), tmp_path / "loop")
     assert (tmp_path / "loop" / "curves.csv").read_bytes() == curves
     # Resumed on a machine where the other would be faster.
-    monkeypatch.setattr("nnval.engine.ensemble.seconds_per_member_step", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("nnval.engine.planning.seconds_per_member_step", lambda *_: pytest.fail("measured again"))
     for path in (tmp_path / "run").rglob("done.json"):
         path.unlink()
     (tmp_path / "run" / "members" / "0000-0002" / "checkpoint.pt").unlink()
@@ -347,9 +348,6 @@ def with_batch_normalisation(config, shape, classes):
 
 def test_models_with_buffers_are_trained_in_a_loop(tmp_path, monkeypatch):
     monkeypatch.setitem(models.MODELS, "normalised", with_batch_normalisation)
-    with pytest.raises(ValueError, match=r"execution='stacked' cannot train model='normalised', which has buffers"):
-        train_ensemble(small(model="normalised"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
     config = small(model="normalised", execution="auto", perturbation=RESET, interval=3, epochs=3, snapshots=(2,))
     train_ensemble(config, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "execution.json").read_text())["execution"] == "loop"
@@ -359,7 +357,7 @@ def test_models_with_buffers_are_trained_in_a_loop(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("limit", "size"), [(64 * 2**20, 256), (3 * 2440, 3), (3 * 2440 - 1, 2), (1, 1)])
 def test_large_models_get_small_stacks(tmp_path, monkeypatch, limit, size):
-    monkeypatch.setattr("nnval.engine.ensemble._MOST_BYTES_IN_STACK", limit)
+    monkeypatch.setattr("nnval.engine.planning._MOST_BYTES_IN_STACK", limit)
     train_ensemble(small(epochs=1, members=5), tmp_path / "run")  # 610 weights of 4 bytes
     assert json.loads((tmp_path / "run" / "execution.json").read_text())["stack_size"] == size
 
@@ -449,8 +447,8 @@ def test_children_begin_as_their_parents(parents, tmp_path):
         parent = before[member // 2]
         for name in view.parameters:
             assert torch.equal(view.parameters[name], parent.parameters[name])
-            assert torch.equal(view.velocity[name], parent.velocity[name])
-            assert parent.velocity[name].abs().max() > 0
+            assert torch.equal(view.slots["velocity"][name], parent.slots["velocity"][name])
+            assert parent.slots["velocity"][name].abs().max() > 0
     loss = result.curves["train_loss"][:, 0]
     assert len(set(loss)) == len(loss)  # siblings see different shuffles
     # Children of trained parents begin better than fresh networks.
@@ -470,7 +468,7 @@ def test_the_perturbation_of_a_branch_acts_at_once(parents, tmp_path):
     before = state_of(parents.directory, 4)
     for row, member in enumerate(members):
         assert torch.equal(state.stack.parameters["1.weight"][row], 0.5 * before[member].parameters["1.weight"])
-        assert state.stack.velocity["1.weight"][row].eq(0).all()
+        assert state.stack.slots["velocity"]["1.weight"][row].eq(0).all()
     records = list(loop.epochs(state, lambda state: None))
     result = train_ensemble(config, tmp_path / "run", parents=branch)
     assert result.curves["train_loss"][:, 1] == pytest.approx(records[1].train_loss, rel=1e-8)
@@ -482,7 +480,7 @@ def test_some_parents_only(parents, tmp_path):
     result = train_ensemble(config, tmp_path / "run", parents=Branch(parents.directory, 4, some))
     assert result.members.tolist() == sorted(some)
     # Momentum need not be that of the parents: without it their velocity is forgotten.
-    assert read_state(next((tmp_path / "run").rglob("checkpoint.pt"))).stack.velocity is None
+    assert read_state(next((tmp_path / "run").rglob("checkpoint.pt"))).stack.slots == {}
 
 
 def test_branch_errors(parents, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nnval.engine import checkpoint, run_directory
 from nnval.engine.branch import Branch
@@ -34,11 +36,11 @@ def train(directory, **options):
 
 
 def contents(directory):
-    """All files but the record of the machine; names and bytes."""
+    """All files but the record of the machine and the locks; names and bytes."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(Path(directory).rglob("*"))
-        if path.is_file() and path.name != "environment.json"
+        if path.is_file() and path.name not in ("environment.json", ".lock")
     }
 
 
@@ -347,7 +349,7 @@ def test_foreign_directories_are_refused(tmp_path):
         ("{", r"cannot read .*config.json"),
         (
             '{"schema": 99, "fingerprint": "", "config": {}, "branch": null}',
-            r"schema 99; this version of jostle reads 1",
+            r"schema 99; this version of jostle reads 2",
         ),
     ]:
         foreign = tmp_path / str(len(content))
@@ -365,14 +367,21 @@ def test_an_empty_directory_and_unfinished_files_are_no_obstacle(reference, tmp_
     assert contents(tmp_path) == reference
 
 
-def test_two_processes_do_not_share_a_directory(tmp_path):
+def test_a_directory_that_another_process_holds_is_waited_for(reference, tmp_path):
     (tmp_path / "run").mkdir()
-    with (
-        run_directory.locked(tmp_path / "run"),
-        pytest.raises(RunDirectoryError, match=r"another process is training in .*choose another directory"),
-    ):
-        train(tmp_path / "run")
-    train(tmp_path / "run")  # the lock went with its holder
+    with run_directory.locked(tmp_path / "run"):
+        with (
+            pytest.raises(RunDirectoryError, match=r"another process is working in .*choose another directory"),
+            run_directory.locked(tmp_path / "run"),
+        ):
+            pass
+        thread = threading.Thread(target=train, args=(tmp_path / "run",))
+        thread.start()
+        thread.join(0.7)
+        assert thread.is_alive()
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    thread.join()
+    assert contents(tmp_path / "run") == reference
 
 
 def test_a_run_continued_elsewhere_says_so(tmp_path, monkeypatch):
@@ -411,6 +420,14 @@ def test_damaged_checkpoints_are_named(reference, tmp_path):
             checkpoint.read_state(path)
 
 
+def test_checkpoints_of_another_schema_are_refused(reference, tmp_path):
+    payload = torch.load(io.BytesIO(reference["members/0000-0002/checkpoint.pt"]), weights_only=True)
+    path = tmp_path / "checkpoint.pt"
+    torch.save(payload | {"schema": 1}, path)
+    with pytest.raises(checkpoint.CheckpointError, match=r"its schema is 1, this version of jostle reads 2"):
+        checkpoint.read_state(path)
+
+
 class RunsCode:
     def __init__(self, trace):
         self.trace = trace
@@ -420,10 +437,8 @@ class RunsCode:
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path):
-    import torch
-
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "was-here"
-    torch.save({"schema": 1, "epoch": RunsCode(trace)}, path)
+    torch.save({"schema": checkpoint.SCHEMA, "epoch": RunsCode(trace)}, path)
     with pytest.raises(checkpoint.CheckpointError, match=r"damaged or no checkpoint"):
         checkpoint.read_state(path)
     assert not trace.exists()

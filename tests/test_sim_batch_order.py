@@ -95,7 +95,7 @@ def test_errors_name_the_bound_before_the_first_epoch_is_asked_for() -> None:
         reshuffled_epochs(10, 0, rng)
     with pytest.raises(ValueError, match="batch_size=11"):
         shuffled_once_epochs(10, 11, rng)
-    with pytest.raises(ValueError, match="every=0 must be a whole number of epochs >= 1"):
+    with pytest.raises(ValueError, match="every=0 must be a whole number >= 1"):
         reshuffled_epochs(10, 2, rng, every=0)
     with pytest.raises(ValueError, match=r"every=1\.5 must be"):
         reshuffled_epochs(10, 2, rng, every=1.5)  # pyright: ignore[reportArgumentType]

@@ -88,8 +88,13 @@ def whole_number(name: str, value: int, least: int) -> int:
     Raises:
         ValueError: if it is not whole, or too small.
     """
-    if value != int(value) or value < least:
-        raise ValueError(f"{name}={value} must be a whole number >= {least}")
+    try:
+        whole = bool(value == int(value) and value >= least)
+    except (TypeError, ValueError, OverflowError):  # texts, None, arrays, nan, infinity
+        whole = False
+    if not whole:
+        shown = repr(value) if isinstance(value, str) else value
+        raise ValueError(f"{name}={shown} must be a whole number >= {least}")
     return int(value)
 
 

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from theory.absorbing import Floats
 from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import finite_frequencies, signed_lags
 from theory.weight_variance import stationary_variances
 
 
@@ -73,13 +74,14 @@ def susceptibility(modes: HeavyBall, frequency: npt.ArrayLike) -> npt.NDArray[np
         chi [weight^2 / loss].
 
     Raises:
-        ValueError: at omega = 0 for a mode of zero curvature, whose answer is infinite.
+        ValueError: for frequencies that are not finite numbers, and at omega = 0 for a mode of zero curvature, whose
+            answer is infinite.
 
     Example:
         >>> complex(susceptibility(HeavyBall(0.1, 4.0, 0.9), 0.0))  # 1 / lambda
         (0.25+0j)
     """
-    omega, curvature = np.asarray(frequency, dtype=float), np.asarray(modes.curvature)
+    omega, curvature = finite_frequencies(frequency), np.asarray(modes.curvature)
     inverse = curvature - 4 * mass(modes) * np.sin(omega / 2) ** 2 + 1j * friction(modes) * np.sin(omega)
     if (inverse == 0).any():
         raise ValueError("frequency=0 with curvature=0: the answer is infinite; take a frequency > 0")
@@ -105,17 +107,8 @@ def response(modes: HeavyBall, lags: npt.ArrayLike) -> Floats:
         >>> response(HeavyBall(0.1, 5.0), [0, 1, 2, 3]).round(9).tolist()
         [0.0, 0.1, 0.05, 0.025]
     """
-    n = _lags(lags, np.iinfo(np.int64).min)
+    n = signed_lags(lags)
     return _responses(modes, int(n.max(initial=0)))[np.maximum(n, 0)]
-
-
-def _lags(lags: npt.ArrayLike, least: int) -> npt.NDArray[np.int64]:
-    n = np.asarray(lags)
-    if n.dtype.kind not in "iu":
-        raise ValueError(f"lags of type {n.dtype} must be whole numbers of updates: pass integers")
-    if n.size and n.min() < least:
-        raise ValueError(f"lags={n.min()} must be >= {least}")
-    return n.astype(np.int64)
 
 
 def _responses(modes: HeavyBall, largest: int) -> Floats:
@@ -141,6 +134,9 @@ def spectral_temperature(modes: HeavyBall, noise: GradientNoise, frequency: npt.
     Returns:
         [loss], in the shape of the frequencies.
 
+    Raises:
+        ValueError: for frequencies that are not finite numbers.
+
     Example:
         >>> from theory.gradient_noise import WhiteNoise
         >>> float(spectral_temperature(HeavyBall(0.1, 1.0, 0.5), WhiteNoise(3.0), 0.2).round(12))
@@ -159,7 +155,8 @@ def lag_temperature(modes: HeavyBall, noise: GradientNoise, lags: npt.ArrayLike)
     Args:
         modes: the modes.
         noise: of the gradient.
-        lags: n >= 1, whole numbers of updates of any shape; costs grow with the largest.
+        lags: n >= 1, whole numbers of updates of any shape; costs grow with the largest, for `ShuffledOnce` with M, and
+            for tables with their length.
 
     Returns:
         [loss], in the shape of the lags followed by that of the curvature.
@@ -173,7 +170,7 @@ def lag_temperature(modes: HeavyBall, noise: GradientNoise, lags: npt.ArrayLike)
         >>> lag_temperature(modes, Reshuffled(batches_per_epoch=3), [1, 2]).round(6).tolist()
         [[0.033333, 0.036583], [0.008333, 0.009731]]
     """
-    n = _lags(lags, 1)
+    n = signed_lags(lags, least=1)
     largest = int(n.max(initial=1))
     answers = _responses(modes, largest)
     if (answers[n] == 0).any():
@@ -181,13 +178,13 @@ def lag_temperature(modes: HeavyBall, noise: GradientNoise, lags: npt.ArrayLike)
         raise ValueError(f"lags={silent}: a mode does not answer after so many updates, chi(n) = 0; take other lags")
     beta, values = modes.momentum, noise.autocovariance(np.arange(largest))
     # The noise after n, which sees chi_odd < 0, and that before: past_n = sum_{h<n} c_h chi(n - h).
-    after = [modes.learning_rate * phi for _, phi in zip(range(largest + 2), noise.forcing(modes), strict=False)]
+    after = modes.learning_rate * noise.forcing(modes, largest + 2)
     past = np.empty((largest + 1, *modes.contraction.shape))
     past[0], past[1] = after[1], after[0]
     for k in range(2, largest + 1):
         past[k] = (1 + beta - modes.contraction) * past[k - 1] - beta * past[k - 2]
         past[k] += modes.learning_rate * values[k - 1]
-    return (past[n] - np.asarray(after)[n + 1]) / (2 * friction(modes) * answers[n])
+    return (past[n] - after[n + 1]) / (2 * friction(modes) * answers[n])
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,55 +2,52 @@
 
 Within an epoch Cov(dg_i, dg_j) = c_0 (M 1{i=j} - 1) / (M - 1). Averaged over the phase within an epoch, with a new
 order every epoch, c_h = c_0 [1{h=0} - 1{0<|h|<M} (M - |h|) / (M (M - 1))] and S(0) = 0. The sums over lags that
-variances are made of have terms of one sign (theory.heavy_ball), and cost log2(M) steps.
+variances are made of have terms of one sign (theory.heavy_ball), and cost log2(M) steps. One order for all epochs is in
+theory.single_order_noise.
 
 Reference: [kuhn2023] autocovariance of reshuffled batches; [domingoenrich2022] spectra of shuffled batches. One order
 for E epochs, and all sums over lags, are derived for jostle.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from theory.absorbing import Floats, whole_number
-from theory.gradient_noise_base import (
-    FiniteRangeNoise,
-    GradientNoise,
-    LagSums,
+from theory.absorbing import Floats
+from theory.finite_range_noise import FiniteRangeNoise
+from theory.gradient_noise_base import GradientNoise, LagSums
+from theory.heavy_ball import HeavyBall, PowerSums, power_sums, responses, triangular_sums
+from theory.noise_arguments import (
     checked_batch_size,
+    checked_count,
     checked_variance,
+    finite_frequencies,
+    reduced_angle,
     whole_lags,
 )
-from theory.heavy_ball import HeavyBall, PowerSums, power_sums
 
 
 @dataclass(frozen=True)
-class Reshuffled(FiniteRangeNoise):
-    """A new random order every epoch: c_h = c_0 [1{h=0} - 1{0<|h|<M} (M - |h|) / (M (M - 1))].
-
-    S(omega) = c_0 M / (M - 1) (1 - D^2 / M^2) with D = sin(M omega / 2) / sin(omega / 2); ~ c_0 M (M + 1) omega^2 / 12.
+class WithoutReplacement(GradientNoise):
+    """What M batches per epoch have in common that leave no sample out.
 
     Attributes:
         batches_per_epoch: M >= 2.
         variance: c_0 [gradient^2].
-
-    Example:
-        >>> Reshuffled(batches_per_epoch=3).autocovariance([0, 1, 2, 3]).round(6).tolist()
-        [1.0, -0.333333, -0.166667, 0.0]
     """
 
     batches_per_epoch: int
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        whole_number("batches_per_epoch", self.batches_per_epoch, 2)
-        checked_variance("variance", self.variance)
+        object.__setattr__(self, "batches_per_epoch", checked_count("batches_per_epoch", self.batches_per_epoch, 2))
+        object.__setattr__(self, "variance", checked_variance("variance", self.variance))
 
     @classmethod
-    def of_examples(cls, example_variance: float, samples: int, batch_size: int) -> "Reshuffled":
+    def of_examples(cls, example_variance: float, samples: int, batch_size: int) -> Self:
         """The noise of such batches at fixed weights: c_0 = C_0 (M - 1) / (N - 1), with M = N / S.
 
         Args:
@@ -67,14 +64,30 @@ class Reshuffled(FiniteRangeNoise):
         return cls(*_without_replacement(example_variance, samples, batch_size))
 
     @property
-    def reach(self) -> int:
-        """M - 1."""
-        return self.batches_per_epoch - 1
-
-    @property
     def sum_of_autocovariance(self) -> float:
         """S(0) = 0: the noise of an epoch sums to zero."""
         return 0.0
+
+
+@dataclass(frozen=True)
+class Reshuffled(WithoutReplacement, FiniteRangeNoise):
+    """A new random order every epoch: c_h = c_0 [1{h=0} - 1{0<|h|<M} (M - |h|) / (M (M - 1))].
+
+    S(omega) = c_0 M / (M - 1) (1 - D^2 / M^2) with D = sin(M omega / 2) / sin(omega / 2); ~ c_0 M (M + 1) omega^2 / 12.
+
+    Attributes:
+        batches_per_epoch: M >= 2.
+        variance: c_0 [gradient^2].
+
+    Example:
+        >>> Reshuffled(batches_per_epoch=3).autocovariance([0, 1, 2, 3]).round(6).tolist()
+        [1.0, -0.333333, -0.166667, 0.0]
+    """
+
+    @property
+    def reach(self) -> int:
+        """M - 1."""
+        return self.batches_per_epoch - 1
 
     def autocovariance(self, lags: npt.ArrayLike) -> Floats:
         """c_h, averaged over the phase within an epoch.
@@ -86,7 +99,7 @@ class Reshuffled(FiniteRangeNoise):
             [gradient^2], in the shape of the lags.
         """
         h, batches = whole_lags(lags), self.batches_per_epoch
-        return self.variance * np.where(h == 0, 1.0, -np.maximum(batches - h, 0) / (batches * (batches - 1)))
+        return self.variance * np.where(h == 0, 1.0, -np.maximum(batches - h, 0) / (float(batches) * (batches - 1)))
 
     def spectrum(self, frequency: npt.ArrayLike) -> Floats:
         """S(omega), without cancellation at small frequencies.
@@ -96,9 +109,12 @@ class Reshuffled(FiniteRangeNoise):
 
         Returns:
             [gradient^2], in the shape of the frequencies.
+
+        Raises:
+            ValueError: for frequencies that are not finite numbers.
         """
         # D / M = (1 - a(M w / 2)) / (1 - a(w / 2)) with a(x) = 1 - sin(x) / x.
-        batches, half = self.batches_per_epoch, _reduced(frequency) / 2
+        batches, half = self.batches_per_epoch, reduced_angle(finite_frequencies(frequency)) / 2
         epoch, batch = _one_minus_sinc(batches * half), _one_minus_sinc(half)
         return self.variance * batches / (batches - 1) * (epoch - batch) * (2 - epoch - batch) / (1 - batch) ** 2
 
@@ -117,6 +133,23 @@ class Reshuffled(FiniteRangeNoise):
         unit = -self.variance / (self.batches_per_epoch * (self.batches_per_epoch - 1))
         return LagSums(sums.second * unit, (sums.third + sums.second) * unit)
 
+    def forcing(self, modes: HeavyBall, count: int) -> Floats:
+        """phi_h = sum_j g_j c_{h+j} for h = 0 .. count - 1; costs log2(M) steps and those asked for.
+
+        Args:
+            modes: the modes with impulse response g_j.
+            count: how many, >= 1.
+
+        Returns:
+            [gradient^2], shape (count, ...) with the shape of the curvature at the end.
+        """
+        batches, unit = self.batches_per_epoch, -self.variance / (self.batches_per_epoch * (self.batches_per_epoch - 1))
+        result = np.zeros((count, *modes.contraction.shape))
+        result[: batches + 1] = unit * _triangular_responses(modes, batches, min(count, batches + 1))
+        # At h = 0 the triangle has -c_0 / (M - 1).
+        result[0] += self.variance * (batches / (batches - 1))
+        return result
+
 
 @dataclass(frozen=True)
 class ReshuffledEvery(FiniteRangeNoise):
@@ -128,7 +161,10 @@ class ReshuffledEvery(FiniteRangeNoise):
         c_h = c_0 (1 - |h| / (E M))_+ (M 1{M divides h} - 1) / (M - 1),
         S(omega) = S_1(omega) F_E(M omega),   F_E(x) = sin^2(E x / 2) / (E sin^2(x / 2)),
 
-    with the spectrum S_1 of E = 1. Derived for jostle.
+    with the spectrum S_1 of E = 1. Variances have relative errors of up to 1e-15 E. Near the stability bound they lose
+    more if M is odd, as S(pi) is 0 (E even) or c_0 (M + 1) / (E M): errors are then up to 1e-15 over the distance to
+    the bound as a fraction of it (for odd E at most 1e-15 E^2), and a variance without any digit left is merely a
+    number >= 0. Derived for jostle.
 
     Attributes:
         batches_per_epoch: M >= 2.
@@ -145,9 +181,9 @@ class ReshuffledEvery(FiniteRangeNoise):
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        whole_number("batches_per_epoch", self.batches_per_epoch, 2)
-        whole_number("epochs", self.epochs, 1)
-        checked_variance("variance", self.variance)
+        object.__setattr__(self, "batches_per_epoch", checked_count("batches_per_epoch", self.batches_per_epoch, 2))
+        object.__setattr__(self, "epochs", checked_count("epochs", self.epochs, 1))
+        object.__setattr__(self, "variance", checked_variance("variance", self.variance))
 
     @classmethod
     def of_examples(cls, example_variance: float, samples: int, batch_size: int, epochs: int) -> "ReshuffledEvery":
@@ -188,7 +224,8 @@ class ReshuffledEvery(FiniteRangeNoise):
             [gradient^2], in the shape of the lags.
         """
         h, period = whole_lags(lags), self.batches_per_epoch * self.epochs
-        return self.variance * np.maximum(period - h, 0) / period * _periodic(h, self.batches_per_epoch)
+        share = np.maximum(float(period) - h, 0.0) / period
+        return self.variance * share * repetitions(h, self.batches_per_epoch)
 
     def spectrum(self, frequency: npt.ArrayLike) -> Floats:
         """S(omega), without cancellation at small frequencies.
@@ -198,8 +235,11 @@ class ReshuffledEvery(FiniteRangeNoise):
 
         Returns:
             [gradient^2], in the shape of the frequencies.
+
+        Raises:
+            ValueError: for frequencies that are not finite numbers.
         """
-        angle = _reduced(self.batches_per_epoch * _reduced(frequency))
+        angle = reduced_angle(self.batches_per_epoch * reduced_angle(finite_frequencies(frequency)))
         # np.sinc(x / 2 pi) = sin(x / 2) / (x / 2).
         fejer = self.epochs * (np.sinc(self.epochs * angle / math.tau) / np.sinc(angle / math.tau)) ** 2
         return Reshuffled(self.batches_per_epoch, self.variance).spectrum(frequency) * fejer
@@ -230,126 +270,62 @@ class ReshuffledEvery(FiniteRangeNoise):
         later = (repeats * bracket * (self.variance / (self.epochs * batches * (batches - 1)))).differenced()
         return LagSums(first.tail - later.differenced(), first.contrast + later.delayed())
 
+    def forcing(self, modes: HeavyBall, count: int) -> Floats:
+        """phi_h = sum_j g_j c_{h+j} for h = 0 .. count - 1; costs log2(E M) steps and those asked for.
 
-@dataclass(frozen=True)
-class ShuffledOnce(GradientNoise):
-    """One random order for all epochs: periodic noise, averaged over orders.
-
-    c_h = c_0 (M 1{M divides h} - 1) / (M - 1): lines of variance c_0 / (M - 1) at omega_n = 2 pi n / M, n = 1 .. M - 1.
-
-    Attributes:
-        batches_per_epoch: M >= 2.
-        variance: c_0 [gradient^2].
-    """
-
-    batches_per_epoch: int
-    variance: float = 1.0
-
-    def __post_init__(self) -> None:
-        whole_number("batches_per_epoch", self.batches_per_epoch, 2)
-        checked_variance("variance", self.variance)
-
-    @classmethod
-    def of_examples(cls, example_variance: float, samples: int, batch_size: int) -> "ShuffledOnce":
-        """The noise of such batches at fixed weights: c_0 = C_0 (M - 1) / (N - 1), with M = N / S.
-
-        Args:
-            example_variance: C_0 = (1 / N) sum_n (gradient_n - mean)^2 along the direction [gradient^2].
-            samples: N, the number of training samples.
-            batch_size: S, which divides N at least twice.
-
-        Returns:
-            The noise.
-
-        Raises:
-            ValueError: for arguments out of range.
-        """
-        return cls(*_without_replacement(example_variance, samples, batch_size))
-
-    @property
-    def sum_of_autocovariance(self) -> float:
-        """S(0) = 0; the sum over lags is that of a periodic function of zero mean."""
-        return 0.0
-
-    def autocovariance(self, lags: npt.ArrayLike) -> Floats:
-        """c_h, periodic with M.
-
-        Args:
-            lags: h, whole numbers of updates of either sign, any shape.
-
-        Returns:
-            [gradient^2], in the shape of the lags.
-        """
-        return self.variance * _periodic(whole_lags(lags), self.batches_per_epoch)
-
-    def spectrum(self, frequency: npt.ArrayLike) -> Floats:
-        """S(omega) = 0 between the lines.
-
-        Args:
-            frequency: omega [radians per update], any shape.
-
-        Returns:
-            Zeros, in the shape of the frequencies.
-        """
-        return np.zeros(np.shape(frequency))
-
-    @property
-    def lines(self) -> tuple[Floats, Floats]:
-        """The M - 1 harmonics of an epoch, each with the variance c_0 / (M - 1)."""
-        harmonics = np.arange(1, self.batches_per_epoch)
-        return math.tau * harmonics / self.batches_per_epoch, np.full(len(harmonics), self.variance / len(harmonics))
-
-    def lag_sums(self, modes: HeavyBall) -> LagSums:
-        """The sums over lags of a periodic function: sums over one period divided by s_1 = sum_{j<M} D^j.
-
-        Args:
-            modes: the modes that filter the noise.
-
-        Returns:
-            The polynomials; the contrast without a constant that sums to zero over a period.
-        """
-        batches = self.batches_per_epoch
-        sums = power_sums(modes.difference, batches)
-        per_period = sums.first.inverse() * (-self.variance / (batches - 1))
-        return LagSums(power_sums(modes.difference, batches - 1).rising * per_period, sums.humped * per_period * 0.5)
-
-    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
-        """phi_h = sum_j g_j c_{h+j}, periodic with M, from the lines by a Fourier transform.
+        The triangle over all lags and, at distances o from the next whole epoch, the responses of its repetitions.
+        Errors are E x 1e-16 of the largest.
 
         Args:
             modes: the modes with impulse response g_j.
+            count: how many, >= 1.
 
-        Yields:
-            phi_h, in the shape of the curvature [gradient^2].
+        Returns:
+            [gradient^2], shape (count, ...) with the shape of the curvature at the end.
         """
-        frequencies, variances = self.lines
-        axes = (-1, *(1,) * modes.contraction.ndim)
-        response = np.conj(modes.transfer_function(frequencies.reshape(axes))) / -modes.learning_rate
-        lines = np.concatenate([np.zeros((1, *modes.contraction.shape)), variances.reshape(axes) * response])
-        period = np.fft.ifft(lines, axis=0).real * self.batches_per_epoch
-        while True:
-            yield from period
+        batches, epochs, period = self.batches_per_epoch, self.epochs, self.batches_per_epoch * self.epochs
+        unit = self.variance / (batches - 1)
+        result = np.zeros((count, *modes.contraction.shape))
+        result[: period + 1] = -unit / period * _triangular_responses(modes, period, min(count, period + 1))
+        epoch = power_sums(modes.difference, batches).first.differenced()
+        starts = min(-(-(count + batches - 1) // batches), epochs)
+        repeats = triangular_sums(epoch, epochs - starts + 1, starts)
+        for last, repeat in zip(range((starts - 1) * batches, -1, -batches), repeats, strict=True):
+            nearest, furthest = max(last - count + 1, 0), min(last, batches - 1)
+            values = responses(modes, repeat * (unit * batches / epochs), nearest, furthest)
+            result[last - furthest : last - nearest + 1] += values[::-1]
+        return result
+
+
+def _triangular_responses(modes: HeavyBall, width: int, count: int) -> Floats:
+    """sum_{j<n} (n - j) g_j for n = width, width - 1, ..., width - count + 1 >= 0."""
+    sums = triangular_sums(modes.difference, width - count + 1, count)
+    return np.array([responses(modes, triangle, 0, 0)[0] for triangle in sums])[::-1]
 
 
 def _without_replacement(example_variance: float, samples: int, batch_size: int) -> tuple[int, float]:
     """M and c_0 of batches without replacement."""
-    if samples % checked_batch_size(samples, batch_size) or samples == batch_size:
+    total, size = checked_batch_size(samples, batch_size)
+    if total % size or total == size:
         raise ValueError(
-            f"batch_size={batch_size} must divide samples={samples} into at least two batches: the noise of an epoch "
+            f"batch_size={size} must divide samples={total} into at least two batches: the noise of an epoch "
             "sums to zero only if all samples are used"
         )
-    batches = samples // batch_size
-    return batches, checked_variance("example_variance", example_variance) * (batches - 1) / (samples - 1)
+    batches = total // size
+    return batches, checked_variance("example_variance", example_variance) * (batches - 1) / (total - 1)
 
 
-def _periodic(lags: npt.NDArray[np.int64], batches: int) -> Floats:
-    """(M 1{M divides h} - 1) / (M - 1)."""
+def repetitions(lags: npt.NDArray[np.int64], batches: int) -> Floats:
+    """The autocovariance of one order for all epochs, (M 1{M divides h} - 1) / (M - 1).
+
+    Args:
+        lags: h, any shape.
+        batches: M >= 2.
+
+    Returns:
+        In units of c_0, in the shape of the lags.
+    """
     return np.where(lags % batches == 0, 1.0, -1 / (batches - 1))
-
-
-def _reduced(angle: npt.ArrayLike) -> Floats:
-    """An angle modulo 2 pi, in [-pi, pi]; small ones stay as they are."""
-    return np.asarray(angle) - math.tau * np.rint(np.asarray(angle) / math.tau)
 
 
 def _one_minus_sinc(angle: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """The noise of mini-batch gradients for every batch order, and other noises that are added to gradients.
 
 All are stationary: averages over the phase within an epoch and over orders, for batch gradients at fixed weights. Those
-without replacement come from theory.epoch_noise; sim.batch_order draws the batches themselves. What acts on weights
-instead (Anti-PGD, Langevin noise) is given as the gradient noise that would do the same.
+without replacement come from theory.epoch_noise and theory.single_order_noise; sim.batch_order draws the batches. What
+acts on weights instead (Anti-PGD, Langevin noise) is given as the gradient noise that would do the same.
 
     batch order                      class                   c_h / c_0
     with replacement                 ``WhiteNoise``          1{h=0}
@@ -14,25 +14,26 @@ instead (Anti-PGD, Langevin noise) is given as the gradient noise that would do 
 Reference: [mignacco2022] persistent batches; [orvieto2022] Anti-PGD
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats
-from theory.epoch_noise import Reshuffled, ReshuffledEvery, ShuffledOnce
-from theory.gradient_noise_base import (
-    FiniteRangeNoise,
-    GradientNoise,
-    LagSums,
-    SumOfNoises,
-    TabulatedNoise,
+from theory.epoch_noise import Reshuffled, ReshuffledEvery
+from theory.finite_range_noise import FiniteRangeNoise, TabulatedNoise
+from theory.gradient_noise_base import FilteredNoise, GradientNoise, LagSums, SumOfNoises
+from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import (
     checked_batch_size,
+    checked_rate,
+    checked_scale,
     checked_variance,
+    finite_frequencies,
+    number,
     whole_lags,
 )
-from theory.heavy_ball import HeavyBall
+from theory.single_order_noise import ShuffledOnce
 
 __all__ = [
     "AntiCorrelatedIncrements",
@@ -58,7 +59,7 @@ class WhiteNoise(FiniteRangeNoise):
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_variance("variance", self.variance)
+        object.__setattr__(self, "variance", checked_variance("variance", self.variance))
 
     @classmethod
     def with_replacement(cls, example_variance: float, samples: int, batch_size: int) -> "WhiteNoise":
@@ -75,7 +76,7 @@ class WhiteNoise(FiniteRangeNoise):
         Raises:
             ValueError: for a negative variance, or unless 1 <= batch_size <= samples.
         """
-        return cls(checked_variance("example_variance", example_variance) / checked_batch_size(samples, batch_size))
+        return cls(checked_variance("example_variance", example_variance) / checked_batch_size(samples, batch_size)[1])
 
     @classmethod
     def thermal(cls, temperature: float, learning_rate: float, momentum: float = 0.0) -> "WhiteNoise":
@@ -96,7 +97,7 @@ class WhiteNoise(FiniteRangeNoise):
             ValueError: for arguments out of range.
         """
         modes = HeavyBall(learning_rate, 0.0, momentum)
-        return cls(2 * (1 - modes.momentum) * checked_variance("temperature", temperature) / learning_rate)
+        return cls(2 * (1 - modes.momentum) * checked_variance("temperature", temperature) / modes.learning_rate)
 
     @property
     def reach(self) -> int:
@@ -126,14 +127,14 @@ class AntiCorrelatedIncrements(FiniteRangeNoise):
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_variance("variance", self.variance)
+        object.__setattr__(self, "variance", checked_variance("variance", self.variance))
 
     @classmethod
     def of_weights(cls, standard_deviation: float, learning_rate: float) -> "AntiCorrelatedIncrements":
         """Increments of noise that is added to the weights: c_0 = 2 s^2 / eta^2.
 
         Args:
-            standard_deviation: s >= 0, of xi [weight].
+            standard_deviation: s >= 0, of xi, not beyond 1e-40 and 1e40 [weight].
             learning_rate: eta > 0.
 
         Returns:
@@ -142,8 +143,8 @@ class AntiCorrelatedIncrements(FiniteRangeNoise):
         Raises:
             ValueError: for arguments out of range.
         """
-        modes = HeavyBall(learning_rate, 0.0)
-        return cls(2 * (checked_variance("standard_deviation", standard_deviation) / modes.learning_rate) ** 2)
+        scale = checked_scale("standard_deviation", standard_deviation)
+        return cls(2 * (scale / checked_rate("learning_rate", learning_rate)) ** 2)
 
     @property
     def reach(self) -> int:
@@ -164,7 +165,8 @@ class AntiCorrelatedIncrements(FiniteRangeNoise):
         Returns:
             [gradient^2], in the shape of the lags.
         """
-        return np.select([whole_lags(lags) == 0, whole_lags(lags) == 1], [self.variance, -self.variance / 2], 0.0)
+        h = whole_lags(lags)
+        return np.select([h == 0, h == 1], [self.variance, -self.variance / 2], 0.0)
 
     def spectrum(self, frequency: npt.ArrayLike) -> Floats:
         """S(omega) = 2 c_0 sin^2(omega / 2).
@@ -175,12 +177,21 @@ class AntiCorrelatedIncrements(FiniteRangeNoise):
         Returns:
             [gradient^2], in the shape of the frequencies.
         """
-        return 2 * self.variance * np.sin(np.asarray(frequency) / 2) ** 2
+        return 2 * self.variance * np.sin(finite_frequencies(frequency) / 2) ** 2
 
 
 @dataclass(frozen=True)
 class Persistent(GradientNoise):
     """Noise that remembers: c_h = c_0 r^|h|, as of batches that samples enter and leave at random (persistent SGD).
+
+    With A = (1 - r)(1 - beta r) + r eta lambda, which is (1 + r)(1 + beta r) - r (2 (1 + beta) - eta lambda), and
+    kappa of theory.heavy_ball
+
+        Var(theta) = eta^2 c_0 kappa(0) [(1 - r)(1 + beta r) + r (1 - beta) (2 - eta lambda / (1 + beta))] / A,
+        Var(v) = 2 eta^2 c_0 (kappa(0) - kappa(1)) (1 - r)(1 + beta r) / A,
+
+    where the bracket is also (1 + r)(1 - beta r) - r eta lambda (1 - beta) / (1 + beta): of each the form without
+    negative terms is used. Derived for jostle.
 
     Attributes:
         correlation: r, -1 < r < 1; negative where samples leave faster than the batch is mixed.
@@ -191,9 +202,11 @@ class Persistent(GradientNoise):
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_variance("variance", self.variance)
-        if not -1 < self.correlation < 1:
+        object.__setattr__(self, "variance", checked_variance("variance", self.variance))
+        correlation = number("correlation", self.correlation)
+        if not -1 < correlation < 1:
             raise ValueError(f"correlation={self.correlation} must satisfy -1 < correlation < 1")
+        object.__setattr__(self, "correlation", correlation)
 
     @classmethod
     def two_state(
@@ -218,14 +231,15 @@ class Persistent(GradientNoise):
         Raises:
             ValueError: for arguments out of range, or a probability to leave above 1.
         """
-        fraction = checked_batch_size(samples, batch_size) / samples
-        if not 0 < entry_probability <= 1 or entry_probability * (1 - fraction) > fraction or fraction == 1:
+        total, size = checked_batch_size(samples, batch_size)
+        fraction, entering = size / total, number("entry_probability", entry_probability)
+        if not 0 < entering <= 1 or entering * (1 - fraction) > fraction or fraction == 1:
             raise ValueError(
                 f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = "
                 f"batch_size / samples = {fraction:g} < 1, or samples would leave with a probability above 1"
             )
         moment = checked_variance("example_second_moment", example_second_moment)
-        return cls(1 - entry_probability / fraction, moment * (1 - fraction) / batch_size)
+        return cls(1 - entering / fraction, moment * (1 - fraction) / size)
 
     @property
     def sum_of_autocovariance(self) -> float:
@@ -251,9 +265,14 @@ class Persistent(GradientNoise):
 
         Returns:
             [gradient^2], in the shape of the frequencies.
+
+        Raises:
+            ValueError: for frequencies that are not finite numbers.
         """
-        r = self.correlation
-        return self.variance * (1 - r**2) / ((1 - r) ** 2 + 4 * r * np.sin(np.asarray(frequency) / 2) ** 2)
+        half, r = finite_frequencies(frequency) / 2, self.correlation
+        # Without negative terms, as near r = -1 the spectrum is a narrow line at pi.
+        distance = (1 - abs(r)) ** 2 + 4 * abs(r) * (np.sin(half) if r >= 0 else np.cos(half)) ** 2
+        return self.variance * (1 - r) * (1 + r) / distance
 
     def lag_sums(self, modes: HeavyBall) -> LagSums:
         """Geometric series in r D.
@@ -262,23 +281,42 @@ class Persistent(GradientNoise):
             modes: the modes that filter the noise.
 
         Returns:
-            The polynomials.
+            The polynomials; what is made of them loses digits as r -> 1, which ``filtered`` does not.
         """
         r = self.correlation
         tail = (self.variance * r) * (modes.one * (1 - r) + modes.difference * r).inverse()
         return LagSums(tail, tail * (1 / (1 - r)))
 
-    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
+    def _filtered(self, modes: HeavyBall) -> FilteredNoise:
+        r, beta, size = self.correlation, modes.momentum, abs(self.correlation)
+        moving = (1 - r) * (1 + beta * r if r >= 0 else self._forgotten(beta))
+        if r >= 0:
+            bracket = moving + r * (1 - beta) * modes.distance_to_bound / (1 + beta)
+        else:
+            bracket = (1 + r) * (1 + beta * size) + size * modes.contraction * (1 - beta) / (1 + beta)
+        scale = self.variance / self._resolvent(modes)
+        return FilteredNoise(
+            modes.level * bracket * scale, modes.scaled_level * bracket * scale, 2 * modes.drop * moving * scale
+        )
+
+    def _forgotten(self, beta: float) -> float:
+        """1 - beta |r|."""
+        return (1 - beta) + beta * (1 - abs(self.correlation))
+
+    def _resolvent(self, modes: HeavyBall) -> Floats:
+        """A = 1 / sum_j g_j r^j, without negative terms."""
+        size = abs(self.correlation)
+        restoring = modes.contraction if self.correlation >= 0 else modes.distance_to_bound
+        return (1 - size) * self._forgotten(modes.momentum) + size * restoring
+
+    def forcing(self, modes: HeavyBall, count: int) -> Floats:
         """phi_h = r^h c_0 sum_j g_j r^j.
 
         Args:
             modes: the modes with impulse response g_j.
+            count: how many, >= 1.
 
-        Yields:
-            phi_h, in the shape of the curvature [gradient^2].
+        Returns:
+            [gradient^2], shape (count, ...) with the shape of the curvature at the end.
         """
-        r = self.correlation
-        phi = self.variance / ((1 - r) * (1 - modes.momentum * r) + modes.contraction * r)
-        while True:
-            yield phi
-            phi = phi * r
+        return np.multiply.outer(self.autocovariance(np.arange(count)), 1 / self._resolvent(modes))

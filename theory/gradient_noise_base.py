@@ -1,13 +1,12 @@
-"""What every stationary gradient noise can tell, and the general cases: noise of finite range, tables and sums.
+"""What every stationary gradient noise can tell, and sums of noises.
 
 dg_k is the noise of the k-th gradient along one direction, c_h = Cov(dg_k, dg_{k+h}) its autocovariance averaged over
 the phase within an epoch (exact for variances averaged likewise), S(omega) = sum_h c_h e^{-i omega h} its spectrum. The
-noises themselves are in theory.gradient_noise.
+noises themselves are in theory.gradient_noise; those of finite range and tables in theory.finite_range_noise.
 """
 
 import abc
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from theory.absorbing import Floats
 from theory.heavy_ball import HeavyBall, LagPolynomial
+from theory.noise_arguments import checked_variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,24 @@ class LagSums:
 
     tail: LagPolynomial
     contrast: LagPolynomial
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredNoise:
+    """Variances of modes that filter a noise, for a learning rate of 1, in the shape of the curvature.
+
+    Attributes:
+        weight: Var(theta) / eta^2; ``inf`` where a flat mode diffuses, or beyond the largest float [gradient^2].
+        restored: eta lambda times that, finite for all modes [gradient^2].
+        velocity: Var(v) / eta^2 [gradient^2].
+    """
+
+    weight: Floats
+    restored: Floats
+    velocity: Floats
+
+    def __add__(self, other: "FilteredNoise") -> "FilteredNoise":
+        return FilteredNoise(self.weight + other.weight, self.restored + other.restored, self.velocity + other.velocity)
 
 
 class GradientNoise(abc.ABC):
@@ -55,7 +73,7 @@ class GradientNoise(abc.ABC):
             [gradient^2], in the shape of the lags.
 
         Raises:
-            ValueError: for lags that are not of an integer type.
+            ValueError: for lags that are not of an integer type, or beyond 10^15.
         """
 
     @abc.abstractmethod
@@ -67,6 +85,9 @@ class GradientNoise(abc.ABC):
 
         Returns:
             [gradient^2], in the shape of the frequencies; (1 / 2 pi) int_-pi^pi S plus the lines is the variance.
+
+        Raises:
+            ValueError: for frequencies that are not finite numbers.
         """
 
     @property
@@ -86,15 +107,42 @@ class GradientNoise(abc.ABC):
         """
 
     @abc.abstractmethod
-    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
-        """phi_h = sum_j g_j c_{h+j} for h = 0, 1, ...: covariance of the noise with the response h updates before.
+    def forcing(self, modes: HeavyBall, count: int) -> Floats:
+        """phi_h = sum_j g_j c_{h+j} for h = 0 .. count - 1: covariance of the noise with the response h updates before.
 
         Args:
             modes: the modes with impulse response g_j.
+            count: how many, >= 1.
 
         Returns:
-            Endless; each phi_h has the shape of the curvature [gradient^2].
+            [gradient^2], shape (count, ...) with the shape of the curvature at the end.
         """
+
+    def filtered(self, modes: HeavyBall) -> FilteredNoise:
+        """Variances of the modes in the stationary state.
+
+        Args:
+            modes: the modes that filter the noise.
+
+        Returns:
+            The variances for a learning rate of 1, >= 0.
+        """
+        if self.variance == 0:
+            nothing = np.zeros(modes.contraction.shape)
+            return FilteredNoise(nothing, nothing, nothing)
+        with np.errstate(over="ignore"):  # nearly flat modes that diffuse
+            return self._filtered(modes)
+
+    def _filtered(self, modes: HeavyBall) -> FilteredNoise:
+        """Of noise that is not zero: Var(theta) = S(0) kappa(0) - 2 sum_{h>=1} c_h (kappa(0) - kappa(h)) and so on."""
+        sums, total = self.lag_sums(modes), self.sum_of_autocovariance
+        spared = -2 * modes.first_difference(sums.contrast)
+        diffusing = total * modes.level if total > 0 else 0.0
+        velocity = 2 * self.variance * modes.drop - 2 * modes.second_difference(sums.tail)
+        restored = total * modes.scaled_level + modes.contraction * spared
+        # Near the stability bound all digits may be lost, and with them the sign.
+        weight, restored, velocity = (np.maximum(x, 0.0) for x in (diffusing + spared, restored, velocity))
+        return FilteredNoise(np.asarray(weight), np.asarray(restored), np.asarray(velocity))
 
     def scaled(self, factor: float) -> "GradientNoise":
         """The same noise with its variance multiplied.
@@ -106,7 +154,7 @@ class GradientNoise(abc.ABC):
             The noise.
 
         Raises:
-            ValueError: for a factor out of range.
+            ValueError: for a factor, or a variance then, out of range.
         """
         variance = checked_variance("factor", factor) * self.variance
         return replace(self, variance=variance)  # pyright: ignore[reportArgumentType]
@@ -125,141 +173,14 @@ class GradientNoise(abc.ABC):
         return self.scaled(1 / self.variance)
 
     def __add__(self, other: "GradientNoise") -> "GradientNoise":
+        if not isinstance(other, GradientNoise):
+            return NotImplemented
         return SumOfNoises((self, other))
 
     def __mul__(self, factor: float) -> "GradientNoise":
         return self.scaled(factor)
 
     __rmul__ = __mul__
-
-
-class FiniteRangeNoise(GradientNoise):
-    """Noise whose autocovariance vanishes beyond a number of lags."""
-
-    @property
-    @abc.abstractmethod
-    def reach(self) -> int:
-        """The largest lag h with c_h != 0."""
-
-    @property
-    def sum_of_autocovariance(self) -> float:
-        """S(0) = c_0 + 2 sum_{h>=1} c_h [gradient^2]."""
-        values = self.autocovariance(np.arange(self.reach + 1))
-        return float(values[0] + 2 * math.fsum(values[1:]))
-
-    def spectrum(self, frequency: npt.ArrayLike) -> Floats:
-        """S(omega) = c_0 + 2 sum_{h>=1} c_h cos(omega h).
-
-        Args:
-            frequency: omega [radians per update], any shape.
-
-        Returns:
-            [gradient^2], in the shape of the frequencies.
-        """
-        total = np.full(np.shape(frequency), self.variance)
-        for lag, value in enumerate(self.autocovariance(np.arange(self.reach + 1))[1:], 1):
-            total = total + 2 * value * np.cos(lag * np.asarray(frequency))
-        return total
-
-    def lag_sums(self, modes: HeavyBall) -> LagSums:
-        """The sums over lags, by Horner's rule.
-
-        Args:
-            modes: the modes that filter the noise.
-
-        Returns:
-            The polynomials.
-        """
-        tail = contrast = modes.one * 0.0
-        remaining = 0.0
-        # (1 - D^h) / (1 - D) = 1 + D + ... + D^{h-1}: D^j is there once for each h > j.
-        for value in self.autocovariance(np.arange(self.reach + 1))[:0:-1]:
-            remaining += float(value)
-            tail = tail.delayed() + modes.one * float(value)
-            contrast = contrast.delayed() + modes.one * remaining
-        return LagSums(tail, contrast)
-
-    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
-        """phi_h = sum_j g_j c_{h+j} for h = 0, 1, ..., from the largest lag backwards.
-
-        Args:
-            modes: the modes with impulse response g_j.
-
-        Yields:
-            phi_h, in the shape of the curvature [gradient^2]; zeros beyond the reach.
-        """
-        beta, values = modes.momentum, self.autocovariance(np.arange(self.reach + 1))
-        phi = np.zeros((self.reach + 3, *modes.contraction.shape))
-        for h in range(self.reach, -1, -1):
-            phi[h] = values[h] + (1 + beta - modes.contraction) * phi[h + 1] - beta * phi[h + 2]
-        for past in phi:
-            yield np.asarray(past)
-        while True:
-            yield np.zeros_like(modes.contraction)
-
-
-@dataclass(frozen=True, eq=False)
-class TabulatedNoise(FiniteRangeNoise):
-    """Noise given by its autocovariance, such as a measured one. Costs grow with the length of the table.
-
-    Attributes:
-        values: c_0, c_1, ..., c_K; zero beyond [gradient^2].
-        variance: c_0.
-
-    Example:
-        >>> noise = TabulatedNoise([1.0, -0.5])
-        >>> noise.sum_of_autocovariance, noise.autocovariance([-1, 0, 2]).tolist()
-        (0.0, [-0.5, 1.0, 0.0])
-    """
-
-    values: npt.ArrayLike
-    variance: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=float)
-        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-            raise ValueError(f"values of shape {values.shape} must be finite numbers c_0, c_1, ... in one dimension")
-        if (np.abs(values) > checked_variance("values[0]", values[0])).any():
-            raise ValueError(
-                f"values has an entry {values[np.abs(values).argmax()]}; none may exceed c_0 = {values[0]}"
-            )
-        values.flags.writeable = False
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "variance", float(values[0]))
-
-    @property
-    def reach(self) -> int:
-        """K, the last lag of the table."""
-        return len(np.asarray(self.values)) - 1
-
-    def autocovariance(self, lags: npt.ArrayLike) -> Floats:
-        """c_h from the table.
-
-        Args:
-            lags: h, whole numbers of updates of either sign, any shape.
-
-        Returns:
-            [gradient^2], in the shape of the lags.
-
-        Raises:
-            ValueError: for lags that are not of an integer type.
-        """
-        h = whole_lags(lags)
-        return np.where(h <= self.reach, np.asarray(self.values)[np.minimum(h, self.reach)], 0.0)
-
-    def scaled(self, factor: float) -> "TabulatedNoise":
-        """The same noise with its variance multiplied.
-
-        Args:
-            factor: finite and >= 0.
-
-        Returns:
-            The noise.
-
-        Raises:
-            ValueError: for a factor out of range.
-        """
-        return TabulatedNoise(checked_variance("factor", factor) * np.asarray(self.values))
 
 
 @dataclass(frozen=True)
@@ -277,7 +198,8 @@ class SumOfNoises(GradientNoise):
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources=() must hold at least one noise")
-        object.__setattr__(self, "variance", math.fsum(source.variance for source in self.sources))
+        total = math.fsum(source.variance for source in self.sources)
+        object.__setattr__(self, "variance", checked_variance("variance", total))
 
     @property
     def sum_of_autocovariance(self) -> float:
@@ -330,17 +252,21 @@ class SumOfNoises(GradientNoise):
             total = LagSums(total.tail + sums.tail, total.contrast + sums.contrast)
         return total
 
-    def forcing(self, modes: HeavyBall) -> Iterator[Floats]:
+    def forcing(self, modes: HeavyBall, count: int) -> Floats:
         """phi_h, the sum over the sources.
 
         Args:
             modes: the modes with impulse response g_j.
+            count: how many, >= 1.
 
-        Yields:
-            phi_h, in the shape of the curvature [gradient^2].
+        Returns:
+            [gradient^2], shape (count, ...) with the shape of the curvature at the end.
         """
-        for parts in zip(*(source.forcing(modes) for source in self.sources), strict=True):
-            yield np.sum(parts, axis=0)
+        return np.sum([source.forcing(modes, count) for source in self.sources], axis=0)
+
+    def _filtered(self, modes: HeavyBall) -> FilteredNoise:
+        first, *others = (source.filtered(modes) for source in self.sources)
+        return sum(others, first)
 
     def scaled(self, factor: float) -> "SumOfNoises":
         """All sources with their variances multiplied.
@@ -355,57 +281,3 @@ class SumOfNoises(GradientNoise):
             ValueError: for a factor out of range.
         """
         return SumOfNoises(tuple(source.scaled(factor) for source in self.sources))
-
-
-def checked_variance(name: str, value: float) -> float:
-    """Check a variance.
-
-    Args:
-        name: what the message calls it.
-        value: the number.
-
-    Returns:
-        The number as a float.
-
-    Raises:
-        ValueError: unless it is finite and >= 0.
-    """
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value} must be finite and >= 0")
-    return float(value)
-
-
-def checked_batch_size(samples: int, batch_size: int) -> int:
-    """Check a batch size.
-
-    Args:
-        samples: N, the number of training samples.
-        batch_size: S, samples in a batch.
-
-    Returns:
-        S.
-
-    Raises:
-        ValueError: unless 1 <= batch_size <= samples.
-    """
-    if not 1 <= batch_size <= samples:
-        raise ValueError(f"batch_size={batch_size} must lie between 1 and the {samples} training samples")
-    return batch_size
-
-
-def whole_lags(lags: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Check lags and drop their signs.
-
-    Args:
-        lags: whole numbers of updates, any shape.
-
-    Returns:
-        |h|, in the same shape.
-
-    Raises:
-        ValueError: for lags that are not of an integer type.
-    """
-    h = np.asarray(lags)
-    if h.dtype.kind not in "iu":
-        raise ValueError(f"lags of type {h.dtype} must be whole numbers of updates: pass integers")
-    return np.abs(h.astype(np.int64))

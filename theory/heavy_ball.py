@@ -7,11 +7,13 @@ With gradient noise dg_k, learning rate eta, momentum beta and curvature lambda 
 Let g_j be its impulse response, kappa(h) = sum_j g_j g_{j+h}, and D the delay h -> h + 1 of kappa. D obeys the same
 equation, D^2 = (1 + beta - eta lambda) D - beta, so that any sum over lags is a + b U with U = 1 - D. A flat mode has
 kappa(h) = 1 / (eta lambda) minus a little, and sums over noise without a zero-frequency part are all in that little: in
-terms of U nothing cancels, and zero curvature is no special case. The two characteristic roots never appear, so neither
-is critical damping. Sums over n lags take log2(n) doublings. Derived for jostle.
+terms of U flat modes lose no digits, and zero curvature is no special case. Near the stability bound, where kappa(h)
+alternates, they lose digits for noise without a part at the frequency pi: about 1e-16 over the distance to the bound as
+a fraction of it, if the noise has no other formula there. The two characteristic roots never appear, so neither is
+critical damping. Sums over n lags take log2(n) doublings. Derived for jostle.
 """
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats
+from theory.noise_arguments import checked_rate, finite_frequencies, number, real_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,7 @@ class HeavyBall:
     """Modes of a quadratic loss under SGD with momentum.
 
     Attributes:
-        learning_rate: eta > 0.
+        learning_rate: eta, 1e-100 <= eta <= 1e100.
         curvature: lambda >= 0, eigenvalues of the Hessian of the mean loss, any shape; eta lambda < 2 (1 + beta).
         momentum: beta, 0 <= beta < 1.
 
@@ -41,22 +44,22 @@ class HeavyBall:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ValueError(f"learning_rate={self.learning_rate} must be finite and > 0")
-        if not 0 <= self.momentum < 1:
+        rate, momentum = checked_rate("learning_rate", self.learning_rate), number("momentum", self.momentum)
+        if not 0 <= momentum < 1:
             raise ValueError(f"momentum={self.momentum} must satisfy 0 <= momentum < 1")
-        curvature = np.array(self.curvature, dtype=float)
+        curvature = real_numbers("curvature", self.curvature)
         bad = curvature[~(np.isfinite(curvature) & (curvature >= 0))]
         if bad.size:
             raise ValueError(f"curvature={bad[0]} must be finite and >= 0; there is no stationary state at a maximum")
-        steepest, bound = self.learning_rate * curvature.max(initial=0.0), 2 * (1 + self.momentum)
+        steepest, bound = rate * float(curvature.max(initial=0.0)), 2 * (1 + momentum)
         if steepest >= bound:
             raise ValueError(
                 f"learning_rate * curvature = {steepest:g} must be < 2 (1 + momentum) = {bound:g}: beyond it SGD "
                 "diverges; lower the learning rate"
             )
         curvature.flags.writeable = False
-        object.__setattr__(self, "curvature", curvature)
+        for name, value in (("learning_rate", rate), ("curvature", curvature), ("momentum", momentum)):
+            object.__setattr__(self, name, value)
 
     @cached_property
     def contraction(self) -> Floats:
@@ -64,10 +67,14 @@ class HeavyBall:
         return np.asarray(self.learning_rate * np.asarray(self.curvature))
 
     @cached_property
+    def distance_to_bound(self) -> Floats:
+        """2 (1 + beta) - eta lambda, with all its digits up to the stability bound."""
+        return (2 - self.contraction) + 2 * self.momentum
+
+    @cached_property
     def drop(self) -> Floats:
         """kappa(0) - kappa(1) = 1 / ((1 - beta) (2 (1 + beta) - eta lambda)), finite for flat modes."""
-        # In this order the last factor keeps its digits up to the stability bound.
-        return 1 / ((1 - self.momentum) * ((2 - self.contraction) + 2 * self.momentum))
+        return 1 / ((1 - self.momentum) * self.distance_to_bound)
 
     @property
     def scaled_level(self) -> Floats:
@@ -91,9 +98,10 @@ class HeavyBall:
             G; |G|^2 times the noise's spectrum is the spectrum of the weight.
 
         Raises:
-            ValueError: at omega = 0 for a mode of zero curvature, whose response is infinite.
+            ValueError: for frequencies that are not finite numbers, and at omega = 0 for a mode of zero curvature,
+                whose response is infinite.
         """
-        omega = np.asarray(frequency)
+        omega = finite_frequencies(frequency)
         delay = np.exp(-1j * omega)
         # (1 - x)(1 - beta x) + eta lambda x for the delay x, with 1 - x written without cancellation.
         step = 2j * np.sin(omega / 2) * np.exp(-0.5j * omega)
@@ -101,6 +109,32 @@ class HeavyBall:
         if (denominator == 0).any():
             raise ValueError("frequency=0 with curvature=0: the response is infinite; take a frequency > 0")
         return -self.learning_rate / denominator
+
+    def power_gain(self, frequency: npt.ArrayLike) -> Floats:
+        """|G(omega)|^2 / eta^2, with all its digits up to the stability bound.
+
+        That is 1 / ((eta lambda - 2 (1 + beta) sin^2(omega / 2))^2 + ((1 - beta) sin(omega))^2).
+
+        Args:
+            frequency: omega [radians per update]; broadcast against the curvature. Not 0 where the curvature is.
+
+        Returns:
+            The gain, at most 1e300.
+
+        Raises:
+            ValueError: for frequencies that are not finite numbers, and at omega = 0 for a mode of zero curvature,
+                whose response is infinite.
+        """
+        omega, scale = finite_frequencies(frequency), 2 * (1 + self.momentum)
+        detuning = np.where(
+            self.contraction < 1 + self.momentum,
+            self.contraction - scale * np.sin(omega / 2) ** 2,
+            scale * np.cos(omega / 2) ** 2 - self.distance_to_bound,
+        )
+        size = np.hypot(detuning, (1 - self.momentum) * np.sin(omega))
+        if (size == 0).any():
+            raise ValueError("frequency=0 with curvature=0: the response is infinite; take a frequency > 0")
+        return np.maximum(size, 1e-150) ** -2.0
 
     # ---- The algebra of lags -----------------------------------------------------------------------------------------
 
@@ -240,3 +274,50 @@ def power_sums(complement: LagPolynomial, count: int) -> PowerSums:
             first = first + power
             n += 1
     return PowerSums(first, second, third, rising, humped)
+
+
+def triangular_sums(complement: LagPolynomial, least: int, count: int) -> Iterator[LagPolynomial]:
+    """sum_{j<n} (n - j) A^j for n = least, least + 1, ..., from log2(least) doublings on one by one.
+
+    Args:
+        complement: 1 - A, such as ``modes.difference`` for A = D.
+        least: >= 0.
+        count: how many sums.
+
+    Yields:
+        The sums.
+    """
+    sums = power_sums(complement, least + 1)
+    triangle, added = sums.second, sums.first
+    power = complement.modes.one - complement * added
+    for _ in range(count):
+        yield triangle
+        triangle, added, power = triangle + added, added + power, power - complement * power
+
+
+def responses(modes: HeavyBall, polynomial: LagPolynomial, first: int, last: int) -> Floats:
+    """sum_i p_i g_{n+i} for n = first .. last, with the impulse response g_j and the polynomial p = sum_i p_i D^i.
+
+    Args:
+        modes: the modes.
+        polynomial: of the same modes.
+        first: >= 0.
+        last: >= first.
+
+    Returns:
+        Shape (last - first + 1, ...) with the shape of the curvature at the end.
+
+    Example:
+        >>> modes = HeavyBall(1.0, 0.5, 0.5)  # g_j = 1, 1, 0.5, 0
+        >>> responses(modes, modes.one - modes.difference, 0, 2).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    # The slope of D^{j+1} is -g_j.
+    current = polynomial.delayed()
+    if first:
+        current = current - current * power_sums(modes.difference, first).first.differenced()
+    values = np.empty((last - first + 1, *modes.contraction.shape))
+    for position in range(len(values)):
+        values[position] = -current.slope
+        current = current.delayed()
+    return values

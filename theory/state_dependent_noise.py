@@ -16,6 +16,7 @@ import numpy.typing as npt
 from theory.absorbing import Floats
 from theory.gradient_noise import Reshuffled, WhiteNoise
 from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import number, real_numbers
 from theory.weight_variance import ModeVariances, stationary_variances
 from theory.weight_variance_limits import crossover_curvature
 
@@ -39,8 +40,8 @@ def residual_noise(inputs: npt.ArrayLike, weight_variance: npt.ArrayLike, batch_
         >>> residual_noise(inputs, [0.3, 0.6], batch_size=2).round(12).tolist()
         [0.2, 0.1]
     """
-    x, variance = np.array(inputs, dtype=float), np.array(weight_variance, dtype=float)
-    if x.ndim != 2 or not np.isfinite(x).all():
+    x, variance = real_numbers("inputs", inputs), real_numbers("weight_variance", weight_variance)
+    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
         raise ValueError(f"inputs of shape {x.shape} must be finite numbers, one row for each sample")
     if variance.shape != x.shape[1:] or not ((variance >= 0) & np.isfinite(variance)).all():
         raise ValueError(f"weight_variance of shape {variance.shape} must be {x.shape[1]} finite numbers >= 0")
@@ -65,9 +66,9 @@ def state_dependent_fraction(excess_loss: float, label_variance: float) -> float
         >>> state_dependent_fraction(excess_loss=0.00125, label_variance=0.25)
         0.01
     """
-    if not (excess_loss >= 0 and np.isfinite(excess_loss)):
+    if not 0 <= number("excess_loss", excess_loss) < np.inf:
         raise ValueError(f"excess_loss={excess_loss} must be finite and >= 0")
-    if not (label_variance > 0 and np.isfinite(label_variance)):
+    if not 0 < number("label_variance", label_variance) < np.inf:
         raise ValueError(f"label_variance={label_variance} must be finite and > 0")
     return 2 * excess_loss / label_variance
 
@@ -93,7 +94,7 @@ def second_crossover_curvature(
         >>> second_crossover_curvature(0.01, learning_rate=0.005, batches_per_epoch=1000, momentum=0.9)
         0.0006
     """
-    if not (fraction >= 0 and np.isfinite(fraction)):
+    if not 0 <= number("fraction", fraction) < np.inf:
         raise ValueError(f"fraction={fraction} must be finite and >= 0")
     return fraction * crossover_curvature(learning_rate, batches_per_epoch, momentum)
 
@@ -127,8 +128,8 @@ def state_dependent_variances(
         >>> state_dependent_variances(modes, 50, 1.0, 0.01).weight.round(1).tolist()
         [5515.4, 537.5]
     """
-    if not 0.5 <= zero_frequency_share <= 1:
+    if not 0.5 <= number("zero_frequency_share", zero_frequency_share) <= 1:
         raise ValueError(f"zero_frequency_share={zero_frequency_share} must lie between 0.5 and 1")
     plateau = stationary_variances(modes, Reshuffled(batches_per_epoch)).scaled(noise_variance)
-    residual = zero_frequency_share * np.asarray(residual, dtype=float)
+    residual = zero_frequency_share * real_numbers("residual", residual)
     return plateau + stationary_variances(modes, WhiteNoise()).scaled(residual)

@@ -8,11 +8,10 @@ Reference: [evans2011] the mean for Brownian motion; [reuveni2016] and [pal2017]
 [reuveni2014] enzymes
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from theory.symbolic_derivation import Catalogue, Derivation, by_name, derivation
 from theory.symbolic_laws import (
     LAWS,
     algebra,
@@ -36,44 +35,6 @@ SHARP_LAWS = ("brownian", "exponential", "erlang_2", "hyperexponential", "weibul
 
 SCALED_LAWS = ("brownian", "drift_diffusion")
 """Laws whose best rate solves one equation in one unknown and no more than one parameter."""
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """A result and the way to it.
-
-    Attributes:
-        name: such as ``"poisson_mean brownian"``.
-        symbols: the result's variables, in the order of the function's arguments.
-        steps: texts, each with the equation that it leads to.
-        result: the closed form.
-    """
-
-    name: str
-    symbols: "tuple[sympy.Symbol, ...]"
-    steps: "Steps"
-    result: "sympy.Expr"
-
-    def latex(self) -> str:
-        """The steps as one block for a LaTeX document that loads amsmath.
-
-        Returns:
-            An ``align*`` environment.
-        """
-        sympy = algebra()
-        lines = []
-        for text, equation in self.steps:
-            lines.append(rf"& \text{{{text}:}}")
-            lines.append(f"{sympy.latex(equation.lhs)} &= {sympy.latex(equation.rhs)}")
-        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}\n"
-
-    def function(self) -> Callable[..., Any]:
-        """The result as a function of numbers or arrays.
-
-        Returns:
-            A function of as many arguments as there are symbols, in their order.
-        """
-        return algebra().lambdify(self.symbols, self.result, modules=["scipy", "numpy"])
 
 
 def _mean_symbol(subscript: str) -> "sympy.Symbol":
@@ -396,7 +357,7 @@ def inverse_response() -> Derivation:
 # ---- By name ---------------------------------------------------------------------------------------------------------
 
 
-def _catalogue() -> dict[str, Callable[[], Derivation]]:
+def _catalogue() -> Catalogue:
     families = (
         (poisson_mean, LAWS),
         (poisson_second_moment, LAWS),
@@ -406,8 +367,7 @@ def _catalogue() -> dict[str, Callable[[], Derivation]]:
         (sharp_mean, SHARP_LAWS),
         (michaelis_menten, LAWS),
     )
-    by_law = {f"{family.__name__} {law}": partial(family, law) for family, laws in families for law in laws}
-    return {**by_law, "linear_response": linear_response, "inverse_response": inverse_response}
+    return {**by_name(families), "linear_response": linear_response, "inverse_response": inverse_response}
 
 
 def derivation_names() -> list[str]:
@@ -431,7 +391,4 @@ def derive(name: str) -> Derivation:
     Raises:
         ValueError: for another name.
     """
-    catalogue = _catalogue()
-    if name not in catalogue:
-        raise ValueError(f"name={name!r} is not a derivation; derivation_names() lists them")
-    return catalogue[name]()
+    return derivation(_catalogue(), name)

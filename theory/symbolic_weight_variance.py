@@ -16,11 +16,10 @@ is for reading and for high precision, theory.weight_variance for numbers.
 Reference: [kuhn2023] arXiv 2306.05300; the closed forms for M = 1, 2, 3 and lambda -> 0 derived for jostle
 """
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from theory.symbolic import Derivation
+from theory.symbolic_derivation import Catalogue, Derivation, by_name, derivation
 from theory.symbolic_laws import algebra, positive_symbols
 
 if TYPE_CHECKING:
@@ -359,9 +358,9 @@ def correlation_time(noise: str) -> Derivation:
     return _derivation("correlation_time", noise, tau, 2 * weight / velocity, (*steps, by_definition))
 
 
-def _catalogue() -> dict[str, Callable[[], Derivation]]:
+def _catalogue() -> Catalogue:
     families = ((weight_variance, NOISES), (velocity_variance, NOISES), (correlation_time, NOISES_WITH_TIME))
-    return {f"{family.__name__} {noise}": partial(family, noise) for family, noises in families for noise in noises}
+    return by_name(families)
 
 
 def derivation_names() -> list[str]:
@@ -385,7 +384,4 @@ def derive(name: str) -> Derivation:
     Raises:
         ValueError: for another name.
     """
-    catalogue = _catalogue()
-    if name not in catalogue:
-        raise ValueError(f"name={name!r} is not a derivation; derivation_names() lists them")
-    return catalogue[name]()
+    return derivation(_catalogue(), name)

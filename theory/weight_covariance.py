@@ -24,6 +24,7 @@ import numpy.typing as npt
 from theory.absorbing import Floats
 from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall, LagPolynomial
+from theory.noise_arguments import real_numbers
 
 SYMMETRY_TOLERANCE = 1e-9
 """Matrices may miss symmetry, and the Hessian and C positivity, by this much of their largest entry."""
@@ -50,6 +51,8 @@ def weight_covariance(
     momentum: float = 0.0,
 ) -> WeightCovariance:
     """Stationary weight and velocity covariance for any Hessian and noise covariance.
+
+    Near the stability bound, and for `Persistent` noise of r -> 1, it loses digits that theory.weight_variance keeps.
 
     Args:
         hessian: H of the mean loss, symmetric and positive semidefinite, shape (d, d).
@@ -117,7 +120,7 @@ def _pair_variances(modes: HeavyBall, noise: GradientNoise) -> tuple[Floats, Flo
 
 
 def _symmetric(name: str, matrix: npt.ArrayLike) -> Floats:
-    result = np.array(matrix, dtype=float)
+    result = real_numbers(name, matrix)
     if result.ndim != 2 or result.shape != result.T.shape or not result.size or not np.isfinite(result).all():
         raise ValueError(f"{name} has shape {result.shape}; it must be a square matrix of finite numbers")
     if np.abs(result - result.T).max() > SYMMETRY_TOLERANCE * np.abs(result).max():

@@ -15,7 +15,6 @@ Reference: [kuhn2023] weight and velocity variance and correlation time of reshu
 form, derived for jostle
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ import numpy.typing as npt
 from theory.absorbing import Floats, whole_number
 from theory.gradient_noise import GradientNoise, WhiteNoise
 from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import real_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class ModeVariances:
     """Variances of each mode, in the shape of the curvature.
 
     Attributes:
-        weight: Var(theta), ``inf`` where a flat mode diffuses [weight^2].
+        weight: Var(theta), ``inf`` where a flat mode diffuses, or beyond the largest float [weight^2].
         velocity: Var(v), v_k = theta_k - theta_{k-1} [weight^2].
     """
 
@@ -64,7 +64,7 @@ class ModeVariances:
         Raises:
             ValueError: for a factor out of range.
         """
-        factor = np.asarray(factor, dtype=float)
+        factor = real_numbers("factor", factor)
         bad = factor[~((factor > 0) & np.isfinite(factor))]
         if bad.size:
             raise ValueError(f"factor={bad[0]} must be finite and > 0")
@@ -77,8 +77,9 @@ class ModeVariances:
 def stationary_variances(modes: HeavyBall, noise: GradientNoise) -> ModeVariances:
     """Weight and velocity variance of each mode in the stationary state, averaged over the phase within an epoch.
 
-    Exact for noise that does not depend on the weights; evaluated with relative errors below 1e-12 (beta <= 0.999, all
-    batch orders). 10,000 modes and M = 1000 take some 10 ms.
+    Exact for noise that does not depend on the weights. Relative errors are below 1e-12 for beta <= 0.999 and all batch
+    orders, but for `ReshuffledEvery` (there they are stated), and for tables with a small S(pi) near the stability
+    bound (theory.heavy_ball). 10,000 modes and M = 1000 take some 10 ms.
 
     Args:
         modes: the modes.
@@ -95,24 +96,22 @@ def stationary_variances(modes: HeavyBall, noise: GradientNoise) -> ModeVariance
         >>> stationary_variances(modes, WhiteNoise()).weight.round(9).tolist()
         [inf, 500.250125063, 5.263157895]
     """
-    sums = noise.lag_sums(modes)
-    weight = -2 * modes.first_difference(sums.contrast)
-    if noise.sum_of_autocovariance > 0:
-        weight = weight + noise.sum_of_autocovariance * modes.level
-    velocity = 2 * noise.variance * modes.drop - 2 * modes.second_difference(sums.tail)
-    return ModeVariances(modes.learning_rate**2 * weight, modes.learning_rate**2 * velocity)
+    filtered, squared_rate = noise.filtered(modes), modes.learning_rate**2
+    with np.errstate(over="ignore"):  # nearly flat modes that diffuse
+        return ModeVariances(squared_rate * filtered.weight, squared_rate * filtered.velocity)
 
 
 def squared_displacements(modes: HeavyBall, noise: GradientNoise, updates: int) -> Floats:
     """E[(theta_{k+h} - theta_k)^2] for h = 0 .. updates, in the stationary state: finite even for a mode that diffuses.
 
     With D(h) = Var(theta) - C(h): D(h) - D(h-1) = beta (D(h-1) - D(h-2)) - eta lambda D(h-1) + eta lambda Var(theta) -
-    eta^2 phi_h, where phi_h is the covariance of the noise with the response h updates before. Derived for jostle.
+    eta^2 phi_h, where phi_h is the covariance of the noise with the response h updates before. Errors are relative to
+    the largest displacement; what rounding makes negative is zero. Derived for jostle.
 
     Args:
         modes: the modes.
         noise: the noise in each of them.
-        updates: the largest h >= 1; costs grow with it.
+        updates: the largest h >= 1; costs grow with it, for `ShuffledOnce` with M, and for tables with their length.
 
     Returns:
         [weight^2], shape (updates + 1, ...) with the shape of the curvature at the end.
@@ -125,19 +124,13 @@ def squared_displacements(modes: HeavyBall, noise: GradientNoise, updates: int) 
         [0.0, 1.0, 2.0, 3.0]
     """
     updates = whole_number("updates", updates, 1)
-    contraction, beta = modes.contraction, modes.momentum
-    sums = noise.lag_sums(modes)
-    # eta lambda Var(theta) / eta^2, finite at zero curvature.
-    restoring = noise.sum_of_autocovariance * modes.scaled_level - 2 * contraction * modes.first_difference(
-        sums.contrast
-    )
+    contraction, beta, filtered = modes.contraction, modes.momentum, noise.filtered(modes)
     half = np.zeros((updates + 1, *contraction.shape))
-    increment = noise.variance * modes.drop - modes.second_difference(sums.tail)
-    half[1] = increment
-    for h, phi in enumerate(itertools.islice(noise.forcing(modes), 2, updates + 1), 2):
-        increment = beta * increment - contraction * half[h - 1] + restoring - phi
+    half[1] = increment = filtered.velocity / 2
+    for h, phi in enumerate(noise.forcing(modes, updates + 1)[2:], 2):
+        increment = beta * increment - contraction * half[h - 1] + filtered.restored - phi
         half[h] = half[h - 1] + increment
-    return 2 * modes.learning_rate**2 * half
+    return 2 * modes.learning_rate**2 * np.maximum(half, 0.0)
 
 
 def weight_autocovariance(modes: HeavyBall, noise: GradientNoise, updates: int) -> Floats:
@@ -199,6 +192,8 @@ def window_variances(modes: HeavyBall, noise: GradientNoise, updates: int) -> Mo
 class LossFluctuations:
     """How much of the loss fluctuations is spared by drawing without replacement.
 
+    Modes of zero curvature count with the limit of lambda_i Var(theta_i), which is zero if S(0) = 0.
+
     Attributes:
         excess_loss: (1/2) sum_i lambda_i Var(theta_i) [loss].
         white: the same with replacement.
@@ -232,7 +227,8 @@ def loss_fluctuations(modes: HeavyBall, noise: GradientNoise, noise_variance: np
         The three losses. Their ratios depend on the whole spectrum.
 
     Raises:
-        ValueError: unless a curvature is positive, and for variances out of range.
+        ValueError: unless a curvature is positive, for variances out of range, and for modes of zero curvature that
+            diffuse (S(0) > 0): no variance would be the largest.
 
     Example:
         >>> from theory.gradient_noise import Reshuffled
@@ -242,15 +238,17 @@ def loss_fluctuations(modes: HeavyBall, noise: GradientNoise, noise_variance: np
         (0.129793, 0.137937)
     """
     curvature = np.asarray(modes.curvature)
-    moving = curvature > 0
-    if curvature.ndim != 1 or not moving.any():
+    if curvature.ndim != 1 or not (curvature > 0).any():
         raise ValueError(f"curvature of shape {curvature.shape} must have one dimension and a positive entry")
-    scale = np.broadcast_to(np.asarray(noise_variance, dtype=float), curvature.shape)
-    weight = stationary_variances(modes, noise.normalised()).scaled(scale).weight
-    white = stationary_variances(modes, WhiteNoise()).scaled(scale).weight
-    steep = curvature[moving]
+    noise = noise.normalised()
+    if noise.sum_of_autocovariance > 0 and (curvature == 0).any():
+        raise ValueError(
+            f"curvature={curvature.min()} must be > 0 for noise of S(0) > 0: that mode diffuses; leave it out"
+        )
+    scale = np.broadcast_to(real_numbers("noise_variance", noise_variance), curvature.shape)
+    weight = stationary_variances(modes, noise).scaled(scale).weight
+    # lambda Var(theta), the same as restored times eta.
+    excess, white = (modes.learning_rate * source.filtered(modes).restored for source in (noise, WhiteNoise()))
     return LossFluctuations(
-        float(steep @ weight[moving]) / 2,
-        float(steep @ white[moving]) / 2,
-        math.fsum(steep) * float(weight.max()) / 2,
+        float(scale @ excess) / 2, float(scale @ white) / 2, math.fsum(curvature) * float(weight.max()) / 2
     )

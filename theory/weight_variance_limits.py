@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
 from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import real_numbers
 
 
 def crossover_curvature(learning_rate: float, batches_per_epoch: int, momentum: float = 0.0) -> float:
@@ -58,7 +59,7 @@ def crossover_function(scaled_curvature: npt.ArrayLike) -> Floats:
         >>> crossover_function([0.0, 0.1, 3.0]).round(10).tolist()
         [0.0, 0.0325163928, 0.5444917626]
     """
-    x = np.asarray(scaled_curvature, dtype=float)
+    x = real_numbers("scaled_curvature", scaled_curvature)
     bad = x[~((x >= 0) & np.isfinite(x))]
     if bad.size:
         raise ValueError(f"scaled_curvature={bad[0]} must be finite and >= 0")
@@ -68,7 +69,7 @@ def crossover_function(scaled_curvature: npt.ArrayLike) -> Floats:
     for k in range(17, 0, -1):
         series = small * (2 / math.factorial(k + 2) - series)
     large = np.where(x < 1, 1.0, x)
-    return np.where(x < 1, series, 1 - 2 * (large + np.expm1(-large)) / large**2)
+    return np.where(x < 1, series, 1 - 2 * ((large + np.expm1(-large)) / large) / large)
 
 
 def leading_correlation_time(modes: HeavyBall, batches_per_epoch: int) -> Floats:

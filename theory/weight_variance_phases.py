@@ -39,7 +39,9 @@ def phase_variances(modes: HeavyBall, noise: Reshuffled) -> PhaseVariances:
     """Variances after each update of an epoch, exactly, for weight-independent noise.
 
     P_p = D^p P_0 D^p' + Q_p with the covariance Q_p of what p updates of an epoch add, P_M = P_0. Costs grow with M
-    times the number of modes. Errors are about M x 1e-16 of the epoch's largest variance.
+    times the number of modes. Errors are about M x 1e-16 of the epoch's largest variance while eta lambda is below nine
+    tenths of its bound 2 (1 + beta), then grow up to 1e-15 / ((1 - beta)^2 x) with the distance x to the bound as a
+    fraction of it: M = 10, beta = 0.9 has errors of 8e-11 at x = 1e-3 and of 4e-8 at 1e-6.
 
     Args:
         modes: the modes; zero curvature is allowed.

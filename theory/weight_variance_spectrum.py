@@ -11,6 +11,7 @@ import numpy as np
 
 from theory.absorbing import Floats
 from theory.heavy_ball import HeavyBall
+from theory.noise_arguments import number
 from theory.weight_variance import ModeVariances
 
 MOST_POINTS = 10**6
@@ -48,7 +49,7 @@ def variances_from_spectrum(
     """
     if (modes.contraction == 0).any():
         raise ValueError("curvature=0: its response at frequency 0 is infinite; use theory.weight_variance")
-    if not tolerance > 0:
+    if not number("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance={tolerance} must be > 0")
     variances = np.empty((2, *modes.contraction.shape))
     for index, curvature in np.ndenumerate(np.asarray(modes.curvature)):
@@ -81,5 +82,5 @@ def _integrate(mode: HeavyBall, spectrum: Callable[[Floats], Floats], tolerance:
 
 def _gains(mode: HeavyBall, omega: Floats) -> Floats:
     """|G|^2 and 4 sin^2(omega / 2) |G|^2, shape (2, n)."""
-    gain = np.abs(mode.transfer_function(omega)) ** 2
+    gain = mode.learning_rate**2 * mode.power_gain(omega)
     return np.stack([gain, 4 * np.sin(omega / 2) ** 2 * gain])

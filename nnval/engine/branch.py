@@ -13,18 +13,22 @@ from nnval.drop_in.perturbations import Perturbation
 from nnval.engine import run_directory as disk
 from nnval.engine.checkpoint import BlockState, read_state
 from nnval.engine.config import TrainingConfig
-from nnval.engine.stack import MemberStack, MemberView
+from nnval.engine.member_stack import MemberStack, MemberView
+from nnval.engine.optimizers import Optimizer
 
-_OF_DATA_AND_MODEL = ("data", "train_size", "validation_size", "label_noise", "data_seed", "model", "hidden")
+_OF_DATA_AND_MODEL = (
+    "data", "train_size", "validation_size", "validation_from", "label_noise", "data_seed", "model", "hidden"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Branch:
     """Where the members of an ensemble come from: survivors of another run.
 
-    The children go on from their parents' weights, buffers and velocity. The perturbation of their config acts on them
-    at once, at the children's epoch 0; then they train ``epochs`` epochs, counted from there. A cosine schedule that
-    the perturbation does not restart carries on where the parents' stood.
+    The children go on from their parents' weights, buffers and what the optimizer remembered; what their own optimizer
+    remembers and their parents' did not begins at 0. The perturbation of their config acts on them at once, at the
+    children's epoch 0; then they train ``epochs`` epochs, counted from there. A schedule of the same name as the
+    parents', which the perturbation does not restart, carries on where the parents' stood.
 
     Attributes:
         run: directory of the parents' run, which took a snapshot.
@@ -72,16 +76,19 @@ class Origin:
         """Children as they are before the perturbation acts, on the CPU."""
         parents = [member // self.branch.children_per_parent for member in members]
         views: dict[int, MemberView] = {}
+        steps = 0  # the same for all: perturbations clear the slots of all members at once
         for state in _states(Path(self.branch.run), self.branch.epoch, parents):
             views |= {member: state.stack.member(row) for row, member in enumerate(state.stack.members.tolist())}
+            steps = state.stack.steps
         of_child = [views[parent] for parent in parents]
-        stack = MemberStack.of(
-            members, [(view.parameters, view.buffers) for view in of_child], momentum=config.momentum > 0
-        )
-        if stack.velocity is not None:
-            for row, view in enumerate(of_child):
-                for name, velocity in (view.velocity or {}).items():  # parents without momentum leave it at 0
-                    stack.velocity[name][row] = velocity
+        slots = Optimizer.of(config).slots
+        stack = MemberStack.of(members, [(view.parameters, view.buffers) for view in of_child], slots=slots)
+        if all(slot in of_child[0].slots for slot in slots):
+            stack.steps = steps
+            for slot in slots:
+                for row, view in enumerate(of_child):
+                    for name, tensor in view.slots[slot].items():
+                        stack.slots[slot][name][row] = tensor
         return BlockState(0, stack, self.schedule_origin, self.schedule_length)
 
 
@@ -141,13 +148,14 @@ def look_up(branch: Branch, config: TrainingConfig, perturbation: Perturbation |
     _check_fit(parent, config, run)
     origin, length = 0, config.epochs
     restarts = perturbation is not None and perturbation.learning_rate == "restart"
-    if config.schedule == parent.schedule == "cosine" and not restarts:
+    if config.schedule == parent.schedule != "constant" and not restarts:
         state = next(_states(run, branch.epoch))  # perturbations act on all members at once, so any block will do
         origin, length = state.schedule_origin - branch.epoch, state.schedule_length
-        if config.epochs > origin + length:
+        if config.schedule in ("cosine", "one_cycle") and config.epochs > origin + length:
             raise ValueError(
-                f"epochs={config.epochs} must be <= {origin + length}: then the cosine schedule, which the branch "
-                "carries on, has come to 0; choose schedule='constant' or a perturbation with learning_rate='restart'"
+                f"epochs={config.epochs} must be <= {origin + length}: then the {config.schedule} schedule, which the "
+                "branch carries on, has come to its end; choose schedule='constant' or a perturbation with "
+                "learning_rate='restart'"
             )
     record = {
         "parent_fingerprint": there["fingerprint"],
@@ -159,7 +167,10 @@ def look_up(branch: Branch, config: TrainingConfig, perturbation: Perturbation |
 
 
 def _check_fit(parent: TrainingConfig, child: TrainingConfig, run: Path) -> None:
-    lines = disk.differing(*({name: each.to_dict()[name] for name in _OF_DATA_AND_MODEL} for each in (parent, child)))
+    names = _OF_DATA_AND_MODEL
+    if parent.data_sha256 is not None and child.data_sha256 is not None:
+        names += ("data_sha256",)
+    lines = disk.differing(*({name: each.to_dict()[name] for name in names} for each in (parent, child)))
     if lines:
         raise ValueError(f"a branch needs its parents' data and model; {run} differs:\n  " + "\n  ".join(lines))
     if (child.seed, child.stream) == (parent.seed, parent.stream):

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnval.engine.stack import MemberStack, Tensors
+from nnval.engine.member_stack import MemberStack, Tensors
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("reached", "horizon", "diverged")
 
 
@@ -51,7 +51,7 @@ class BlockState:
         stack: members still in training; at the horizon those that got there.
         schedule_origin: epoch after which the learning-rate schedule last began; negative if a branch carries on its
             parent's.
-        schedule_length: epochs from there until a cosine schedule arrives at 0.
+        schedule_length: epochs from there until a schedule that has an end is there.
         finished: outcomes so far.
         curve_bytes: length of the curve file that belongs to this state.
     """
@@ -64,11 +64,9 @@ class BlockState:
     curve_bytes: int = 0
 
 
-def _plain(tensors: Tensors | None) -> Tensors | None:
+def _plain(tensors: Tensors) -> Tensors:
     # Interned names: pickle writes a string that it has met before as a reference, and whether two equal names are one
     # object differs between a fresh and a resumed run. Copies, since a view would be saved with all of its storage.
-    if tensors is None:
-        return None
     return {sys.intern(name): tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
@@ -84,7 +82,8 @@ def to_bytes(state: BlockState) -> bytes:
         "members": torch.from_numpy(state.stack.members.copy()),
         "parameters": _plain(state.stack.parameters),
         "buffers": _plain(state.stack.buffers),
-        "velocity": _plain(state.stack.velocity),
+        "slots": {sys.intern(slot): _plain(tensors) for slot, tensors in state.stack.slots.items()},
+        "steps": state.stack.steps,
         "finished_member": torch.tensor([outcome.member for outcome in finished], dtype=torch.int64),
         "finished_status": torch.tensor([STATUSES.index(outcome.status) for outcome in finished], dtype=torch.int64),
         "finished_epoch": torch.tensor([outcome.epoch for outcome in finished], dtype=torch.int64),
@@ -116,7 +115,11 @@ def from_bytes(content: bytes) -> BlockState:
             strict=True,
         )
         stack = MemberStack(
-            np.asarray(payload["members"]), payload["parameters"], payload["buffers"], payload["velocity"]
+            np.asarray(payload["members"]),
+            payload["parameters"],
+            payload["buffers"],
+            payload["slots"],
+            payload["steps"],
         )
         return BlockState(
             epoch=payload["epoch"],

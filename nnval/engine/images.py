@@ -70,7 +70,7 @@ class Images:
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.scale is None or self.offset is None:
             return pixels
-        return torch.addcmul(self.offset, pixels.float(), self.scale)
+        return (pixels.float() * self.scale).add_(self.offset)  # addcmul took three times as long on a CPU
 
 
 def augmented(pixels: torch.Tensor, augmentations: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The one training loop.
 
-An epoch is: shuffle, one step of SGD per batch, evaluation on the validation split. Then, in this order, members whose
+An epoch is: shuffle, one step per batch, evaluation on the validation split. Then, in this order, members whose
 loss or weights are not numbers are dropped; members at the target are complete; a snapshot is taken of the others; at
 epochs P, 2P, ... the perturbation acts on them. A member with T = P is therefore complete and not perturbed.
 """
@@ -20,10 +20,16 @@ from nnval.drop_in.perturbations import Perturbation
 from nnval.engine.checkpoint import BlockState, Outcome
 from nnval.engine.config import TrainingConfig
 from nnval.engine.datasets import ImageData
-from nnval.engine.images import Images
-from nnval.engine.stack import Execution, MemberStack, SgdStep, Tensors
-from sim.batch_order import reshuffled
+from nnval.engine.device import deterministic_algorithms
+from nnval.engine.images import AUGMENTATIONS, Images
+from nnval.engine.member_stack import MemberStack, Tensors
+from nnval.engine.optimizers import Optimizer
+from nnval.engine.schedules import learning_rate_at, learning_rates
+from nnval.engine.stack import Epoch, Execution
+from sim.batch_order import batches_per_epoch, reshuffled
 from sim.random_streams import CountedStream
+
+__all__ = ["EpochRecord", "InitialWeights", "TrainingLoop", "learning_rate_at"]
 
 
 @dataclass(frozen=True)
@@ -66,31 +72,12 @@ class InitialWeights:
         )
 
 
-def learning_rate_at(config: TrainingConfig, epoch: int, origin: int = 0, length: int | None = None) -> float:
-    """The learning rate of an epoch, eta (1 + cos(pi k / L)) / 2 for a cosine schedule, k epochs after its beginning.
-
-    Args:
-        config: its ``learning_rate`` and ``schedule`` matter.
-        epoch: 1-based.
-        origin: epoch after which the schedule began; 0 is the beginning of training.
-        length: L; None is the horizon.
-
-    Example:
-        >>> config = TrainingConfig(learning_rate=1, schedule="cosine", epochs=4)
-        >>> [round(learning_rate_at(config, epoch), 3) for epoch in (1, 2, 3, 4)]
-        [1.0, 0.854, 0.5, 0.146]
-    """
-    if config.schedule == "constant":
-        return config.learning_rate
-    phase = min((epoch - 1 - origin) / (length or config.epochs), 1.0)
-    return config.learning_rate * (1 + math.cos(math.pi * phase)) / 2
-
-
 class TrainingLoop:
     """Trains blocks of members of one config.
 
-    A member's numbers come from streams named by its id and the epoch: ``<stream>/batch_order``,
-    ``/initialisation``, ``/perturbation`` and ``/fresh_weights`` (what a perturbation mixes in).
+    A member's numbers come from streams named by its id and the epoch: ``<stream>/batch_order``, ``/augmentation``,
+    ``/network_noise`` (what layers such as dropout draw), ``/initialisation``, ``/perturbation`` and ``/fresh_weights``
+    (what a perturbation mixes in).
 
     Args:
         config: what is trained.
@@ -99,6 +86,9 @@ class TrainingLoop:
         execution: how a stack is trained.
         perturbation: what acts at epochs P, 2P, ... or at the beginning of a branch.
         device: where the stacks are.
+
+    Raises:
+        ValueError: if the config asks for deterministic algorithms that the device cannot give.
     """
 
     def __init__(
@@ -116,26 +106,55 @@ class TrainingLoop:
         self._perturbation = perturbation
         self._device = device
         self._initial_weights = InitialWeights(module, config.initialisation, device)
-        self._orders: dict[int, CountedStream] = {}
+        self._optimizer = Optimizer.of(config)
+        self._streams: dict[tuple[str, int], CountedStream] = {}
+        with deterministic_algorithms(config.deterministic, device):
+            pass  # refuses now what it would refuse then
 
     def _stream(self, purpose: str, member: int) -> CountedStream:
         return CountedStream(self.config.seed, f"{self.config.stream}/{purpose}", member)
 
+    def _kept_stream(self, purpose: str, member: int) -> CountedStream:
+        """One that is needed in every epoch: making it costs more than drawing from it."""
+        if (purpose, member) not in self._streams:
+            self._streams[purpose, member] = self._stream(purpose, member)
+        return self._streams[purpose, member]
+
     def initial_state(self, members: Sequence[int]) -> BlockState:
         """Freshly initialised members at epoch 0."""
         states = [self._initial_weights(self._stream("initialisation", member).seed_at(0)) for member in members]
-        stack = MemberStack.of(members, states, momentum=self.config.momentum > 0)
+        stack = MemberStack.of(members, states, slots=self._optimizer.slots)
         return BlockState(epoch=0, stack=stack, schedule_origin=0, schedule_length=self.config.epochs)
 
     def batches(self, members: npt.NDArray[np.int64], epoch: int) -> torch.Tensor:
         """(K, M, S): the batches of each member in an epoch, on the device."""
         samples, size = len(self._data.train), self.config.batch_size
-        orders = []
-        for member in members.tolist():
-            if member not in self._orders:
-                self._orders[member] = self._stream("batch_order", member)
-            orders.append(reshuffled(samples, size, self._orders[member].at(epoch)))
+        orders = [
+            reshuffled(samples, size, self._kept_stream("batch_order", member).at(epoch)) for member in members.tolist()
+        ]
         return torch.from_numpy(np.stack(orders)).to(self._device)
+
+    def augmentations(self, members: npt.NDArray[np.int64], epoch: int) -> torch.Tensor | None:
+        """(K, M, S): how each sample of ``batches`` is augmented, on the device; None if none is."""
+        config = self.config
+        if config.augmentation == "none":
+            return None
+        shape = (batches_per_epoch(len(self._data.train), config.batch_size), config.batch_size)
+        codes = [
+            self._kept_stream("augmentation", member).at(epoch).integers(AUGMENTATIONS, size=shape)
+            for member in members.tolist()
+        ]
+        return torch.from_numpy(np.stack(codes)).to(self._device)
+
+    def _epoch(self, state: BlockState, epoch: int) -> Epoch:
+        batches = self.batches(state.stack.members, epoch)
+        rates = learning_rates(self.config, epoch, batches.shape[1], state.schedule_origin, state.schedule_length)
+        return Epoch(
+            batches,
+            rates,
+            self.augmentations(state.stack.members, epoch),
+            lambda member: self._kept_stream("network_noise", member).seed_at(epoch),
+        )
 
     def perturb(self, state: BlockState) -> None:
         """The perturbation acts once on every member of the stack, in place, each with its own generator."""
@@ -150,16 +169,16 @@ class TrainingLoop:
             self._perturbation.perturb(
                 view.parameters, view.buffers, fresh=lambda seed=seed: self._initial_weights(seed), generator=generator
             )
-        if self._perturbation.optimizer_state == "clear" and state.stack.velocity is not None:
-            for velocity in state.stack.velocity.values():
-                velocity.zero_()
+        if self._perturbation.optimizer_state == "clear":
+            state.stack.clear_slots()
         if self._perturbation.learning_rate == "restart":
             state.schedule_origin, state.schedule_length = epoch, self.config.epochs
 
     def _accuracy(self, stack: MemberStack, images: Images) -> npt.NDArray[np.float64]:
         if len(stack) == 0:
             return np.empty(0)
-        return self._execution.correct(stack, images) / len(images)
+        with deterministic_algorithms(self.config.deterministic, self._device):
+            return self._execution.correct(stack, images) / len(images)
 
     def _finish(self, state: BlockState, stack: MemberStack, status: str) -> None:
         accuracies = self._accuracy(stack, self._data.test)
@@ -170,14 +189,9 @@ class TrainingLoop:
 
     def _train_epoch(self, state: BlockState) -> npt.NDArray[np.float64]:
         """Steps of one epoch; drops the members that diverge and returns the mean losses of the others."""
-        config, stack, epoch = self.config, state.stack, state.epoch + 1
-        step = SgdStep(
-            learning_rate_at(config, epoch, state.schedule_origin, state.schedule_length),
-            config.momentum,
-            config.weight_decay,
-        )
-        batches = self.batches(stack.members, epoch)
-        loss = self._execution.train_epoch(stack, self._data.train, batches, step)
+        stack, epoch = state.stack, state.epoch + 1
+        with deterministic_algorithms(self.config.deterministic, self._device):
+            loss = self._execution.train_epoch(stack, self._data.train, self._optimizer, self._epoch(state, epoch))
         good = np.isfinite(loss) & stack.finite()
         if not good.all():
             lost = stack.members[~good].tolist()

@@ -1,80 +1,33 @@
 """The networks by name. All give logits of shape (batch, classes)."""
 
-import itertools
-import math
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
-
-Shape = tuple[int, int, int]
-
-
-def mlp(shape: Shape, classes: int, hidden: tuple[int, ...] = (32, 32)) -> nn.Sequential:
-    """Fully connected ReLU network.
-
-    Args:
-        shape: (channels, height, width) of the images.
-        classes: number of logits.
-        hidden: widths of the hidden layers; none gives a linear classifier.
-
-    Example:
-        >>> sum(weights.numel() for weights in mlp((1, 8, 8), 10).parameters())
-        3466
-    """
-    widths = (math.prod(shape), *hidden)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+from nnval.engine.feedforward_networks import Shape, convnet4, lenet, mlp, vgg16
+from nnval.engine.own_network import is_own, own_network
+from nnval.engine.residual_networks import efficientnet_b0, resnet18, thin_resnet
 
 
-def lenet(shape: Shape, classes: int) -> nn.Sequential:
-    """LeNet-5 with ReLU and max-pooling: two 5x5 convolutions (6 and 16 channels), then 120, 84 and ``classes`` units.
-
-    A side of 32 or more is not padded. Below that the first convolution pads by 2 on each side, as a 28x28 digit lies
-    in LeCun's 32x32 field; below 16 the second does so too, since nothing would be left of an 8x8 image otherwise.
-
-    Args:
-        shape: (channels, height, width) of the images; the smaller side decides about padding and must be >= 4.
-        classes: number of logits.
-
-    Raises:
-        ValueError: if the images are too small.
-
-    Example:
-        >>> [sum(weights.numel() for weights in lenet(shape, 10).parameters())
-        ...  for shape in ((3, 32, 32), (1, 32, 32), (1, 28, 28), (1, 8, 8))]
-        [62006, 61706, 61706, 21386]
-    """
-    channels, height, width = shape
-    side = min(height, width)
-    if side < 4:
-        raise ValueError(f"model='lenet' needs images of at least 4x4 pixels, not {height}x{width}; use model='mlp'")
-    paddings = (2 if side < 32 else 0, 2 if side < 16 else 0)
-    for padding in paddings:
-        height, width = (height + 2 * padding - 4) // 2, (width + 2 * padding - 4) // 2
-    return nn.Sequential(
-        nn.Conv2d(channels, 6, 5, padding=paddings[0]),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5, padding=paddings[1]),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(16 * height * width, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, classes),
-    )
+def _of_images(network: Callable[[Shape, int], nn.Module]) -> Callable[[TrainingConfig, Shape, int], nn.Module]:
+    return lambda _, shape, classes: network(shape, classes)
 
 
 MODELS: dict[str, Callable[[TrainingConfig, Shape, int], nn.Module]] = {
     "mlp": lambda config, shape, classes: mlp(shape, classes, config.hidden),
-    "lenet": lambda _, shape, classes: lenet(shape, classes),
+    "lenet": _of_images(lenet),
+    "convnet4": _of_images(convnet4),
+    "resnet18": _of_images(resnet18),
+    "resnet20": _of_images(functools.partial(thin_resnet, blocks=3)),
+    "resnet32": _of_images(functools.partial(thin_resnet, blocks=5)),
+    "resnet44": _of_images(functools.partial(thin_resnet, blocks=7)),
+    "resnet56": _of_images(functools.partial(thin_resnet, blocks=9)),
+    "vgg16": _of_images(vgg16),
+    "efficientnet_b0": _of_images(efficientnet_b0),
 }
 
 
@@ -82,15 +35,28 @@ def build_model(config: TrainingConfig, data_shape: Shape, classes: int) -> nn.M
     """The network that a config names, on the CPU; its weights are arbitrary until ``initialise`` draws them.
 
     Args:
-        config: its ``model`` and ``hidden`` matter.
+        config: its ``model``, ``hidden`` and ``initialisation`` matter.
         data_shape: (channels, height, width) of the images.
         classes: number of logits.
 
     Raises:
-        ValueError: if the model is unknown or the images do not suit it.
+        ValueError: if the model is unknown, the images do not suit it, torchvision is missing or does not fit torch, or
+            a user's own function does not build a network that the initialisation knows.
     """
-    if config.model not in MODELS:
-        raise ValueError(f"model={config.model!r} must be one of {', '.join(MODELS)}")
     # The constructors of torch's layers draw from the global generator, which must stay as it was.
     with torch.random.fork_rng(devices=[]):
-        return MODELS[config.model](config, data_shape, classes)
+        if not is_own(config.model):
+            if config.model not in MODELS:
+                raise ValueError(
+                    f"model={config.model!r} must be one of {', '.join(MODELS)}, "
+                    "or package.module:function for a network of your own"
+                )
+            return MODELS[config.model](config, data_shape, classes)
+        network = own_network(config.model, data_shape, classes)
+    try:
+        initialise(network, config.initialisation, torch.Generator())  # pyright: ignore[reportArgumentType] -- it checks the name
+    except ValueError as error:
+        raise ValueError(
+            f"model={config.model!r} cannot be initialised by name, as each member of an ensemble is: {error}"
+        ) from None
+    return network

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnval.engine import run_directory as disk
+from nnval.engine.blocks import Block
 from nnval.engine.checkpoint import Outcome
 from nnval.engine.config import TrainingConfig
 from nnval.engine.loop import EpochRecord
@@ -23,7 +24,7 @@ class EnsembleResult:
     """What an ensemble measured.
 
     Attributes:
-        config: what was trained.
+        config: what was trained; its ``members`` and ``first_member`` are the number and the first of these members.
         directory: of the run.
         members: (n,), ids in increasing order.
         parents: (n,), ids in the run that these were branched from; None if they were not.
@@ -92,16 +93,20 @@ def member_table(outcomes: Iterable[Outcome], children_per_parent: int | None) -
     return "".join(lines).encode()
 
 
-def merge(directory: Path, blocks: Sequence[Path]) -> None:
-    """Merges the files of all blocks, whose members increase from block to block, and marks the run as done.
+def merge(directory: Path, blocks: Sequence[Block]) -> None:
+    """Merges the files of all blocks and marks the run as done; the directory is held by the caller.
+
+    Args:
+        directory: of the run.
+        blocks: finished, in the order of their members.
 
     Raises:
         StorageError: if they cannot be written.
     """
     members, curves = [], []
     for block in blocks:
-        members += (block / disk.MEMBERS).read_text(encoding="ascii").splitlines(keepends=True)[bool(members) :]
-        lines = (block / disk.CURVES).read_text(encoding="ascii").splitlines(keepends=True)[1:]
+        members += (block.path / disk.MEMBERS).read_text(encoding="ascii").splitlines(keepends=True)[bool(members) :]
+        lines = (block.path / disk.CURVES).read_text(encoding="ascii").splitlines(keepends=True)[1:]
         # By member and epoch: the file does not depend on the size of the blocks.
         curves += sorted(lines, key=lambda line: tuple(map(int, line.split(",", 2)[:2])))
     disk.write_whole(directory / disk.CURVES, (CURVES_HEADER + "".join(curves)).encode())
@@ -112,7 +117,7 @@ def merge(directory: Path, blocks: Sequence[Path]) -> None:
 
 
 def load_ensemble(directory: str | Path) -> EnsembleResult:
-    """The result of a finished run.
+    """The result of a finished run: all members that were trained there.
 
     Args:
         directory: of the run.
@@ -121,26 +126,67 @@ def load_ensemble(directory: str | Path) -> EnsembleResult:
         RunDirectoryError: if it holds no run of jostle, or one that is not finished.
     """
     directory = Path(directory)
-    config = TrainingConfig.from_dict(disk.read_description(directory)["config"])
+    disk.read_description(directory)
     if not (directory / disk.DONE).exists():
         raise disk.RunDirectoryError(f"{directory} is not finished; train it to its end first")
-    with (directory / disk.MEMBERS).open(encoding="ascii", newline="") as file:
-        rows = list(csv.DictReader(file))
-    with (directory / disk.CURVES).open(encoding="ascii", newline="") as file:
-        points = np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
-    members = np.array([int(row["run"]) for row in rows])
+    return _read(directory, [directory], None)
+
+
+def finished_members(directory: Path, members: Sequence[int]) -> EnsembleResult | None:
+    """The result of these members, if the run is finished and holds them all.
+
+    Args:
+        directory: of the run.
+        members: ids.
+    """
+    if not (directory / disk.DONE).exists():
+        return None
+    result = _read(directory, [directory], members)
+    return result if len(result.members) == len(members) else None
+
+
+def read_members(directory: Path, blocks: Sequence[Block], members: Sequence[int]) -> EnsembleResult:
+    """The result of these members from their finished blocks, whatever the others do.
+
+    Args:
+        directory: of the run.
+        blocks: that hold them.
+        members: ids.
+    """
+    return _read(directory, [block.path for block in blocks], members)
+
+
+def _read(directory: Path, sources: Sequence[Path], wanted: Sequence[int] | None) -> EnsembleResult:
+    # Members before curves: if another process merges at this moment, there are curves of all members at least.
+    rows = [row for source in sources for row in _table(source / disk.MEMBERS)]
+    if wanted is not None:
+        chosen = set(wanted)
+        rows = [row for row in rows if int(row["run"]) in chosen]
+    rows.sort(key=lambda row: int(row["run"]))
+    members = np.array([int(row["run"]) for row in rows], np.int64)
+    about = {"members": max(1, len(members)), "first_member": int(members[0]) if len(members) else 0}
+    config = TrainingConfig.from_dict(disk.read_description(directory)["config"] | about)
     curves = {metric: np.full((len(members), config.epochs), np.nan) for metric in METRICS}
-    if len(points):  # nobody may have survived the first epoch
-        where = np.searchsorted(members, points[:, 0].astype(np.int64)), points[:, 1].astype(np.int64) - 1
-        for column, metric in enumerate(METRICS, start=2):
-            curves[metric][where] = points[:, column]
+    for source in sources:
+        with (source / disk.CURVES).open(encoding="ascii", newline="") as file:
+            points = np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
+        if len(points):  # nobody may have survived the first epoch
+            points = points[np.isin(points[:, 0], members)]
+            where = np.searchsorted(members, points[:, 0].astype(np.int64)), points[:, 1].astype(np.int64) - 1
+            for column, metric in enumerate(METRICS, start=2):
+                curves[metric][where] = points[:, column]
     return EnsembleResult(
         config=config,
         directory=directory,
         members=members,
-        parents=np.array([int(row["parent"]) for row in rows]) if "parent" in rows[0] else None,
+        parents=np.array([int(row["parent"]) for row in rows]) if rows and "parent" in rows[0] else None,
         status=np.array([row["status"] for row in rows]),
         epochs=np.array([int(row["epoch"]) for row in rows]),
         curves=curves,
         test_accuracy=np.array([float(row["test_accuracy"] or "nan") for row in rows]),
     )
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="ascii", newline="") as file:
+        return list(csv.DictReader(file))

@@ -2,19 +2,24 @@
 
 ::
 
-    RUN/config.json         what the run is; written first, never changed
+    RUN/config.json         what the run is, without its members; written first, never changed
         environment.json    versions and processor; no host name, user or path
-        execution.json      choices made at the start that affect rounding
+        execution.json      choices made at the start that affect rounding; never changed
         members/0000-0255/  a block: curves.csv, checkpoint.pt, snapshot_0050.pt, members.csv, done.json
         curves.csv          all blocks merged, by member and epoch
         members.csv         how each member ended
-        done.json           the only sign of completion
+        done.json           the only sign that all blocks are complete
+
+Any number of processes, on any machines that share the directory, may work in it. ``RUN/.lock`` is held for moments,
+to write what is common to all; ``.lock`` of a block by whoever trains it. Files are locked, not directories: over NFS a
+lock on a directory would be seen on one machine only.
 """
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +30,13 @@ try:
 except ImportError:  # not on Windows: there the user has to see that a directory has one process
     fcntl = None
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG, ENVIRONMENT, EXECUTION = "config.json", "environment.json", "execution.json"
 CURVES, MEMBERS, DONE, CHECKPOINT = "curves.csv", "members.csv", "done.json", "checkpoint.pt"
 BLOCKS = "members"
+LOCK = ".lock"
+OF_MEMBERS = ("members", "first_member")
+"""Fields of a training config that ``config.json`` leaves out: a run can be extended, and trained in parts."""
 
 
 class RunDirectoryError(ValueError):
@@ -146,7 +154,7 @@ def make_directory(path: Path) -> None:
 
 def _is_left_over(entry: Path) -> bool:
     """Whether a file is one of ours that was never finished."""
-    return entry.name.startswith(".") and entry.name.endswith(".tmp")
+    return entry.name == LOCK or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
 def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -217,37 +225,107 @@ def check_run(directory: Path, description: Mapping[str, Any]) -> bool:
     return True
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def is_held(directory: Path, name: str = LOCK) -> bool:
+    """Whether a process, here or on another machine, holds a directory, or another lock file in it, at this moment."""
+    try:
+        descriptor = os.open(directory / name, os.O_RDONLY)
+    except OSError:  # nobody ever held it
+        return False
+    try:
+        return fcntl is not None and not _flock(descriptor, directory, shared=True)
+    except RunDirectoryError:  # no locks here: nobody can tell
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, directory: Path, *, shared: bool = False) -> bool:
+    assert fcntl is not None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise RunDirectoryError(
+            f"the file system of {directory} cannot lock files ({error.strerror}), so nothing would keep two processes "
+            "from training the same members; use a directory elsewhere, or --no-lock (lock=False) and see to it that "
+            "one process alone trains there"
+        ) from error
+    return True
+
+
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Holds a directory for this process; the lock ends with the process, however that ends.
+def trying(directory: Path, *, name: str = LOCK, lock: bool = True) -> Iterator[bool]:
+    """Holds a directory for this process, if nobody else does; that ends with the process, however that ends.
+
+    Args:
+        directory: exists.
+        name: of the lock file.
+        lock: False holds nothing, for file systems without locks.
+
+    Yields:
+        Whether it is held; False if another process, or another call in this one, holds it.
 
     Raises:
-        RunDirectoryError: if another process, or another call in this one, holds it.
+        RunDirectoryError: if the file system cannot lock.
+        StorageError: if the lock file cannot be written.
     """
-    if fcntl is None:
-        yield
+    if fcntl is None or not lock:
+        yield True
         return
-    descriptor = os.open(directory, os.O_RDONLY)  # the directory itself: a lock file would stay behind
+    with _storing(directory / name):
+        descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o666)  # over NFS it must be open for writing
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunDirectoryError(
-                f"another process is training in {directory}; wait for it, or choose another directory"
-            ) from None
-        yield
+        yield _flock(descriptor, directory)
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
-def opened(directory: Path, description: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[None]:
+def locked(directory: Path, *, pause: Callable[[], None] | None = None, lock: bool = True) -> Iterator[None]:
+    """Holds a directory for this process.
+
+    Args:
+        directory: exists.
+        pause: is called as long as another process holds it, and then it is tried again; None refuses instead.
+        lock: see ``trying``.
+
+    Raises:
+        RunDirectoryError: if another process, or another call in this one, holds it and there is no ``pause``.
+    """
+    while True:
+        with trying(directory, lock=lock) as held:
+            if held:
+                yield
+                return
+        if pause is None:
+            raise RunDirectoryError(
+                f"another process is working in {directory}; wait for it, or choose another directory"
+            )
+        pause()
+
+
+@contextlib.contextmanager
+def opened(
+    directory: Path,
+    description: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    *,
+    pause: Callable[[], None] | None = None,
+    lock: bool = True,
+) -> Iterator[None]:
     """Holds the directory of a run, which is created or, if it holds this very run, continued.
 
     Args:
         directory: created if absent.
         description: what ``config.json`` holds.
         environment: what ``environment.json`` holds; if a run is continued in another one, that is added.
+        pause, lock: see ``locked``.
 
     Raises:
         RunDirectoryError: if the directory holds something else or is in use.
@@ -255,15 +333,20 @@ def opened(directory: Path, description: Mapping[str, Any], environment: Mapping
     """
     check_run(directory, description)  # before anything is created
     make_directory(directory)
-    with locked(directory):
-        if not check_run(directory, description):
+    with locked(directory, pause=pause, lock=lock):
+        if not check_run(directory, description):  # another process may have been faster
             write_json(directory / CONFIG, description)
-        recorded = read_json(directory / ENVIRONMENT) if (directory / ENVIRONMENT).exists() else None
-        if recorded is None:
-            write_json(directory / ENVIRONMENT, environment)
-        else:
-            first = {name: value for name, value in recorded.items() if name != "continued_in"}
-            if environment not in (first, *recorded.get("continued_in", [])):
-                more = [*recorded.get("continued_in", []), environment]
-                write_json(directory / ENVIRONMENT, {**first, "continued_in": more})
+        record_environment(directory, environment)
         yield
+
+
+def record_environment(directory: Path, environment: Mapping[str, Any]) -> None:
+    """Adds an environment to ``environment.json``, unless it is there; the directory is held by the caller."""
+    recorded = read_json(directory / ENVIRONMENT) if (directory / ENVIRONMENT).exists() else None
+    if recorded is None:
+        write_json(directory / ENVIRONMENT, environment)
+        return
+    first = {name: value for name, value in recorded.items() if name != "continued_in"}
+    if environment not in (first, *recorded.get("continued_in", [])):
+        more = [*recorded.get("continued_in", []), environment]
+        write_json(directory / ENVIRONMENT, {**first, "continued_in": more})
