@@ -7,7 +7,8 @@ same network from bytes, which it normalises batch by batch: member after member
 ("stacked", by vmap), here only to show that it does not pay. On one thread, all take turns in one process, and seconds
 are those of the processor, so that others who use the machine disturb little. With ``--workers 2`` two processes train
 members of an ensemble at the same time, and seconds are those of the clock, for which the machine must be idle; what
-the processor's say, which leave out the time that others had it, is printed before. The last line is the ratio of the loop to the plain one, the median over rounds; above 1 the engine is faster.
+the processor's say, which leave out the time that others had it, is printed before. The last line is
+the ratio of the loop to the plain one, the median over rounds; above 1 the engine is faster.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from commands.shared import (
     parse_perturbation,
     print_table,
     progress_bar,
+    refuse_options,
 )
 from commands.study_report import write_report
 
@@ -26,13 +27,34 @@ if TYPE_CHECKING:
     from nnval.study import Study, StudyConfig
 
 
+def _around(run: Path) -> dict[str, Any]:
+    """Fields of a study whose unperturbed ensemble is a run that is there; they replace those of a preset."""
+    from nnval.adopted_run import adoptable
+
+    training = adoptable(run)
+    last = max(training.snapshots)
+    return {
+        "training": training.to_dict(),
+        "target": None,
+        "branch_epochs": training.snapshots,
+        "follow": training.epochs,
+        "intervals": sorted({max(1, last // 4), max(1, last // 2), last}),
+    }
+
+
 def _study_config(
-    preset: str, overrides: dict[str, Any], training: dict[str, Any], perturbations: Sequence[str]
+    preset: str,
+    run: Path | None,
+    overrides: dict[str, Any],
+    training: dict[str, Any],
+    perturbations: Sequence[str],
 ) -> StudyConfig:
     from nnval.engine.recipes import load_study
     from nnval.study import StudyConfig
 
     values = load_study(preset)
+    if run is not None:
+        values |= _around(run)
     values |= {key: value for key, value in overrides.items() if value is not None and value != ()}
     values["training"] |= {key: value for key, value in training.items() if value is not None}
     if perturbations:
@@ -46,6 +68,11 @@ def _study_config(
 @click.command("perturbation")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the study; resumed if it exists.")
 @click.option("--preset", default="digits-demo", show_default=True, help="Name, or path of a TOML file.")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="A finished 'jostle train' with --snapshot: its networks are the unperturbed ones.",
+)
 @click.option("--show-preset", is_flag=True, help="Print the preset, to copy and change, and stop.")
 @click.option("--members", type=int, help="Unperturbed networks.")
 @click.option("--periodic-members", type=int, help="Networks at each interval.")
@@ -62,6 +89,7 @@ def _study_config(
 def validate_perturbation(
     out: Path | None,
     preset: str,
+    run: Path | None,
     show_preset: bool,
     members: int | None,
     epochs: int | None,
@@ -78,6 +106,7 @@ def validate_perturbation(
     \b
     jostle validate perturbation --preset digits-demo --out runs/demo
     jostle validate perturbation --perturbation full_reset -P 15 -P 30 --members 128 --out runs/reset
+    jostle validate perturbation --run runs/plain --perturbation shrink_perturb --out runs/study
     jostle validate perturbation --show-preset > my.toml
     """
     if show_preset:
@@ -89,14 +118,20 @@ def validate_perturbation(
     if out is None:
         raise ValueError("--out is missing: name the directory of the study, such as --out runs/demo")
     training = {"members": members, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
-    config = _study_config(preset, overrides, training, perturbations)
+    if run is not None:
+        refuse_options(
+            click.get_current_context(),
+            ("members", "epochs", "learning_rate", "seed", "branch_epochs"),
+            "a new training",
+        )
+    config = _study_config(preset, run, overrides, training, perturbations)
     from nnval.perturbation import run_study, untrained
     from nnval.study_tables import is_saved, save
 
     finished = is_saved(out) and (out / "report.html").exists() and not untrained(config, out)
     begin = time.monotonic()
     with progress_bar(quiet) as progress:
-        study = run_study(config, out, progress=progress, workers=workers or _default_workers())
+        study = run_study(config, out, progress=progress, workers=workers or _default_workers(), unperturbed=run)
     if finished:
         hint(f"{out} was finished already; nothing was trained", quiet)
     else:

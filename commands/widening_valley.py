@@ -41,6 +41,9 @@ STEPS = (100, 1000, 10_000, 40_000)
 
 LARGEST_DIMENSION = 10**5
 
+WEAKEST, STRONGEST = 1e-40, 1e40
+"""Noise, so that no power of it leaves the range of numbers."""
+
 SHORTEST = 10
 """Steps that are drawn at least."""
 
@@ -133,9 +136,13 @@ def _setting(
         raise ValueError(f"--steps {broken[0]} must be a whole number of epochs, each of {epoch} steps")
     valley = Valley(dimension, learning_rate)
     scale = positive("noise_scale", noise_scale)
+    if not WEAKEST <= scale <= STRONGEST:
+        raise ValueError(f"--noise-scale {scale:g} must lie between {WEAKEST:g} and {STRONGEST:g}; change the units")
     bound, words = valley.edge_of_stability, "2 / learning-rate"
     if "anti_pgd" in chosen:
         bound, words = bound - dimension * scale * scale, f"{words} - dimension * noise-scale^2"
+        if bound <= 0:
+            raise ValueError(f"--noise-scale {scale:g} is too strong: {words} = {bound:g} must be > 0; lower it")
     if not 0 < sharpness < bound:
         raise ValueError(
             f"--sharpness {sharpness:g} must be > 0 and below the edge of stability, here {words} = {bound:g}; lower "

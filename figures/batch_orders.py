@@ -15,6 +15,9 @@ COLOURS = (*SIX_COLOURS, "#332288", "#6B4226")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 """Of simulated points, by the place of their order: colours alone would not tell them apart."""
 
+MOST_DECADES = 250
+"""On either side of 1: what is smaller or larger leaves the axis."""
+
 PLAIN = 5e-3, 2e4
 """Axes within have ticks without exponents; the others have exponents only."""
 
@@ -107,11 +110,10 @@ def logarithmic_ticks(axis: Axis, values: Sequence[float], *, most: int = 8) -> 
     Returns:
         The range with some room, a factor of four at least.
     """
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    room = max(2 / (high / low) ** 0.5, (high / low) ** 0.04)
-    low, high = low / room, high * room
-    decades = math.log10(high / low)
+    sizes = [min(max(math.log10(value), -MOST_DECADES), MOST_DECADES) for value in values if math.isfinite(value)]
+    room = max(math.log10(2) - (max(sizes) - min(sizes)) / 2, (max(sizes) - min(sizes)) * 0.04)
+    low, high = 10 ** (min(sizes) - room), 10 ** (max(sizes) + room)
+    decades = max(sizes) - min(sizes) + 2 * room
     subs = (1, 2, 3, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 2.5 else (1,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=most))
     axis.set_major_formatter(FuncFormatter(tick_labels(low, high)))

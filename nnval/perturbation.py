@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnval.adopted_run import UNPERTURBED, adopt
 from nnval.engine import run_directory as disk
 from nnval.engine.branch import Branch
 from nnval.engine.config import fingerprint_of
@@ -37,7 +38,12 @@ TRANSFER_MARGIN = 0.25
 
 
 def run_study(
-    config: StudyConfig, directory: str | Path, *, progress: Progress | None = None, workers: int = 1
+    config: StudyConfig,
+    directory: str | Path,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unperturbed: Path | None = None,
 ) -> Study:
     """Train, predict, train again and compare.
 
@@ -46,6 +52,7 @@ def run_study(
         directory: of the study; what is already trained there is not trained again.
         progress: called with completed and all work, in member-epochs as far as they can be foreseen, and a text.
         workers: processes for the ensembles that do not wait for each other. The results do not depend on it.
+        unperturbed: a finished run with the training of ``config``, to begin with; None trains it.
 
     Returns:
         The study. Nothing but the runs, ``config.json`` and ``environment.json`` is written.
@@ -59,12 +66,14 @@ def run_study(
     plain = config.to_dict()
     description = {"schema": disk.SCHEMA, "fingerprint": fingerprint_of(plain), "config": plain, "branch": None}
     with disk.opened(directory, description, environment(resolve_device(config.training.device))):
+        if unperturbed is not None:
+            adopt(unperturbed, directory)
         return _run(config, directory, progress, workers)
 
 
 def _run(config: StudyConfig, directory: Path, progress: Progress | None, workers: int) -> Study:
     training = config.training
-    first = EnsembleTask(training, directory / "unperturbed", "unperturbed", training.members * training.epochs)
+    first = EnsembleTask(training, directory / UNPERTURBED, "unperturbed", training.members * training.epochs)
     # A guess until survival is known: networks stop at the target, on average well before the horizon.
     later = sum(
         len(config.intervals) * config.periodic_members * training.epochs
@@ -163,7 +172,7 @@ def untrained(config: StudyConfig, directory: str | Path) -> list[str]:
     Returns:
         Their places in the directory; empty if nothing is left to train.
     """
-    places = ["unperturbed"]
+    places = [UNPERTURBED]
     for label, perturbation in config.perturbations.items():
         places += [_periodic_place(label, interval) for interval in config.intervals]
         if perturbation["name"] != "full_reset":
@@ -204,7 +213,7 @@ def _tasks(study: Study) -> dict[str, EnsembleTask]:
             )
             parents = _survivors(study, epoch)
             work = len(parents) * config.follow
-            branch = Branch(study.directory / "unperturbed", epoch, parents)
+            branch = Branch(study.directory / UNPERTURBED, epoch, parents)
             tasks[place] = EnsembleTask(training, study.directory / place, place, work, branch)
     # The longest first: the last ones to finish are then short, and no worker waits long for another.
     return dict(sorted(tasks.items(), key=lambda item: -item[1].work))

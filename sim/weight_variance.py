@@ -152,10 +152,18 @@ def relaxation_steps(modes: HeavyBall) -> Floats:
     Returns:
         In the order of ``modes.curvature``, flattened; inf for curvature 0.
     """
-    trace = 1 + modes.momentum - modes.learning_rate * np.ravel(modes.curvature)
-    root = np.sqrt((trace**2 - 4 * modes.momentum).astype(complex))
-    slowest = np.maximum(abs(trace + root), abs(trace - root)) / 2
-    rates = -np.log(np.clip(slowest, 1e-300, 1.0))
+    contraction, momentum = modes.learning_rate * np.ravel(modes.curvature), modes.momentum
+    trace = 1 + momentum - contraction
+    root = np.sqrt(np.maximum(trace**2 - 4 * momentum, 0.0))
+    # Roots z of z^2 - trace z + momentum. With 1 - z_+ = (1 - trace + momentum) / (1 - z_-) nothing cancels for flat
+    # directions, and with 1 + z_- = (1 + trace + momentum) / (1 + z_+) near the edge of stability.
+    lost = np.where(
+        trace > 0,
+        contraction / (1 - (trace - root) / 2),
+        (2 * (1 + momentum) - contraction) / (1 + (trace + root) / 2),
+    )
+    lost = np.where(trace**2 < 4 * momentum, 1 - math.sqrt(momentum), np.clip(lost, 0.0, 1 - 1e-16))
+    rates = -np.log1p(-lost)
     return np.divide(RELAXATIONS, rates, out=np.full_like(rates, np.inf), where=rates > 0)
 
 

@@ -147,6 +147,11 @@ def test_steps_to_forget() -> None:
     # Below critical damping, both roots have the modulus sqrt(beta).
     damped = HeavyBall(learning_rate=1.0, curvature=[0.5], momentum=0.81)
     np.testing.assert_allclose(relaxation_steps(damped), 12 / -math.log(0.9), rtol=1e-12)
+    # Flat directions with momentum relax at the rate curvature / (1 - beta); those near the edge of stability alike.
+    flat = HeavyBall(learning_rate=1.0, curvature=[0.0, 1e-12, 3.8 - 1e-9], momentum=0.9)
+    steps = relaxation_steps(flat)
+    assert steps[0] == math.inf
+    np.testing.assert_allclose(steps[1:], [12 * 0.1 / 1e-12, 12 * 0.1 / 1e-9], rtol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [100, 10**9])

@@ -129,6 +129,7 @@ def _train_blocks(
         _train_here(plan, directory, blocks, board, checkpoint_seconds, stop, lock)
     else:
         train_in_workers(pool, plan, directory, blocks, board.look, checkpoint_seconds, threads, stop)
+    board.finish()
     with disk.locked(directory, **held):
         everything = planned_blocks(directory, plan.children)
         if not (directory / disk.DONE).exists() and all(block.done for block in everything):
@@ -202,6 +203,11 @@ class _ProgressBoard:
         self._work[number] = (len(block.members) - training) * epochs + training * state.epoch
         place = f"block {number + 1} of {len(self._blocks)}"
         self._tell(self._progress, f"{place}: epoch {state.epoch} of {epochs}, {training} members training")
+
+    def finish(self) -> None:
+        """When all blocks are done, whoever trained the last one."""
+        if self._last < self._total:
+            self.look()
 
     def look(self, note: str = "") -> None:
         """While other processes train."""

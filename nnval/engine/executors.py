@@ -79,16 +79,17 @@ class _LokyPool:
             self._executor = ProcessPoolExecutor(
                 self.size,
                 env={} if self._threads is None else dict.fromkeys(names, str(self._threads)),
-                initializer=_end_with_the_parent,
+                initializer=_initialise_worker,
                 initargs=(os.getpid(),),
             )
         return self._executor
 
     def submit(self, function: Callable[..., bool], *arguments: Any) -> "Future[bool]":
+        executor = self._started()
         # Workers begin here, and inherit that the signal is blocked: Ctrl-C, which goes to the whole group of
         # processes, would kill one that is just importing torch.
         with _interrupts_blocked():
-            return self._started().submit(function, *arguments)
+            return executor.submit(function, *arguments)
 
     def renew(self, error: BaseException) -> None:
         self.close()
@@ -111,8 +112,9 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_the_parent(parent: int) -> None:
+def _initialise_worker(parent: int) -> None:
     """In a worker: if the process that gave the tasks is killed, so is this one: it would hold its block."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
