@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sim.ensemble import Progress
-    from theory.absorbing import Floats
     from theory.gradient_noise import GradientNoise
     from theory.heavy_ball import HeavyBall
 
@@ -172,9 +171,9 @@ def check_flattest(modes: HeavyBall) -> None:
     """
     import numpy as np
 
-    from sim.weight_variance import LONGEST_BURN_IN
+    from sim.weight_variance import LONGEST_BURN_IN, relaxation_steps
 
-    steps = _steps_to_forget(modes)
+    steps = relaxation_steps(modes)
     if steps.max(initial=0.0) > LONGEST_BURN_IN:
         flattest = float(np.ravel(modes.curvature)[steps.argmax()])
         needed = f"{steps.max():.2g} updates" if np.isfinite(steps.max()) else "for ever"
@@ -183,15 +182,6 @@ def check_flattest(modes: HeavyBall) -> None:
             "default; leave it out, or give --burn-in: then flat directions are simulated, and said to be outside the "
             "regime"
         )
-
-
-def _steps_to_forget(modes: HeavyBall) -> Floats:
-    """12 relaxation times of each direction, for ever without curvature, whatever rounding says."""
-    import numpy as np
-
-    from sim.weight_variance import relaxation_steps
-
-    return np.where(np.ravel(modes.curvature) > 0, relaxation_steps(modes), np.inf)
 
 
 def forgets_too_late(modes: HeavyBall, before: int | None) -> list[tuple[str, ...]]:
@@ -206,8 +196,10 @@ def forgets_too_late(modes: HeavyBall, before: int | None) -> list[tuple[str, ..
     """
     import numpy as np
 
+    from sim.weight_variance import relaxation_steps
+
     reasons: list[tuple[str, ...]] = []
-    for curvature, needed in zip(np.ravel(modes.curvature).tolist(), _steps_to_forget(modes).tolist(), strict=True):
+    for curvature, needed in zip(np.ravel(modes.curvature).tolist(), relaxation_steps(modes).tolist(), strict=True):
         short = before is not None and needed > before
         what = f"burn-in of {before} updates is shorter than 12 relaxation times of curvature {curvature:.4g}"
         reasons.append((f"{what}, {needed:.3g}",) if short else ())

@@ -16,6 +16,7 @@ from commands.shared import (
     emit_json,
     end_simulation,
     hint,
+    noted_interrupts,
     output_options,
     print_table,
     refuse_options,
@@ -202,10 +203,11 @@ def simulate_perturbation(
     from theory.markov_chain import mean_first_passage_time
 
     toy = make_toy(chain=chain, potential=potential, **settings)
+    chosen = sorted(set(intervals)) or [2, 5, 10, 20]
     comparisons, points = [], {}
     done = runs
-    with simulation_progress(quiet) as progress:
-        for interval in sorted(set(intervals)) or (2, 5, 10, 20):
+    with noted_interrupts() as interrupted, simulation_progress(quiet) as progress:
+        for interval in chosen:
             predicted, grid_error = _exact(toy, interval, horizon)
             if math.isinf(predicted):
                 raise ValueError(f"P = {interval}: the mean is infinite; give a --horizon at which runs are stopped")
@@ -216,8 +218,9 @@ def simulate_perturbation(
             measured = _estimate(passages)
             comparisons.append(compare(f"P = {interval}", _exactly(predicted), measured, margin=grid_error))
             points[interval] = measured
-            if done < runs:
+            if interrupted() or done < runs:
                 break
+    stopped = done < runs or len(points) < len(chosen)
     comparisons = holm(comparisons)
     if out is not None:
         _write_toy(out, toy, mean_first_passage_time(toy.chain), 100, points if horizon is None else {})
@@ -227,7 +230,7 @@ def simulate_perturbation(
             for interval, c in zip(points, comparisons, strict=True)
         ]
         parameters = {"process": toy.name, "perturbation": toy.perturbation, "horizon": horizon, "runs": runs}
-        emit_json("simulate perturbation", parameters, seed, {"comparisons": rows, "stopped_early": done < runs})
+        emit_json("simulate perturbation", parameters, seed, {"comparisons": rows, "stopped_early": stopped})
     else:
         quantity = "E[T_P]" if horizon is None else f"E[min(T_P, {horizon})]"
         click.echo(f"{toy.name}, {toy.perturbation} every P epochs: {quantity}")
@@ -238,7 +241,7 @@ def simulate_perturbation(
             hint(
                 f"the grid's error, up to {worst:.2%} of the exact value, is granted; z counts what is beyond it", quiet
             )
-    end_simulation(comparisons, done < runs)
+    end_simulation(comparisons, stopped)
 
 
 def _exactly(value: float) -> Estimate:

@@ -17,6 +17,7 @@ from commands.shared import (
     emit_json,
     end_simulation,
     hint,
+    noted_interrupts,
     output_options,
     print_table,
     refuse_options,
@@ -330,7 +331,7 @@ def simulate_resetting(
             "--interval or --horizon"
         )
     comparisons, results = [], []
-    with simulation_progress(quiet) as progress:
+    with noted_interrupts() as interrupted, simulation_progress(quiet) as progress:
         for number, (kind, value, timer) in enumerate(asked):
             process = single if timer is None else Restarted(single, timer, overhead=overhead)
             what = f"{kind} {value:.5g}" if timer is not None else "none"
@@ -353,10 +354,10 @@ def simulate_resetting(
             margin = 0.001 if passages.method == "bridge" else INVERSION_ERROR
             comparisons.append(compare(what, Estimate(predicted, 0.0, 1), measured, margin=margin))
             results.append((kind, value, passages))
-            if passages.n < runs:
+            if interrupted() or passages.n < runs:
                 break
     comparisons = holm(comparisons)
-    stopped = any(passages.n < runs for _, _, passages in results)
+    stopped = len(results) < len(asked) or results[-1][2].n < runs
     if out is not None:
         points = [(kind, value, c.measured) for (kind, value, _), c in zip(results, comparisons, strict=True)]
         _write_law(out, law, single, overhead, best_rate, best_interval, points if math.isinf(horizon) else [])

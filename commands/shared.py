@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -167,6 +170,31 @@ def simulation_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None]
 
     with announced_compilation(lambda text: hint(text, quiet)), progress_bar(quiet) as progress:
         yield progress
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Notices Ctrl-C, also where it came when a simulation was just complete, and so did not cut it short.
+
+    Yields:
+        Tells whether Ctrl-C came.
+    """
+    happened: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread; who ignores them, or does not use Python's handlers, goes on doing so.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: False
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        happened.append(True)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(happened)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

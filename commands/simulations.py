@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from commands.shared import estimate_json, simulation_progress
+from commands.shared import estimate_json, noted_interrupts, simulation_progress
 
 if TYPE_CHECKING:
     from sim.ensemble import Progress
@@ -28,17 +28,17 @@ def simulate_each(
 
     Args:
         names: of the things.
-        simulate: from name and progress; its result has ``replicas`` and ``requested``.
+        simulate: from name and progress; after Ctrl-C its result holds what was complete.
         quiet: no progress.
 
     Returns:
-        Name -> result; after Ctrl-C those that were begun, of which the last has fewer replicas than requested.
+        Name -> result; after Ctrl-C those that were begun, of which the last may hold fewer replicas than asked for.
 
     Raises:
         KeyboardInterrupt: if nothing was complete.
     """
     results: dict[str, Simulated] = {}
-    with simulation_progress(quiet) as progress:
+    with noted_interrupts() as interrupted, simulation_progress(quiet) as progress:
         for number, name in enumerate(names):
 
             def whole(done: int, total: int, text: str, number: int = number, name: str = name) -> None:
@@ -52,8 +52,7 @@ def simulate_each(
                     raise
                 break
             results[name] = result
-            short = result.replicas < result.requested  # pyright: ignore[reportAttributeAccessIssue]
-            if short or getattr(result, "interrupted", False):
+            if interrupted() or result.replicas < result.requested:  # pyright: ignore[reportAttributeAccessIssue]
                 break
     return results
 

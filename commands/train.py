@@ -3,67 +3,137 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import emit_json, hint, output_options, parse_perturbation, progress_bar
+from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+from commands.training_options import (
+    GROUPS,
+    GroupedCommand,
+    config_of,
+    given_options,
+    parse_workers,
+    refuse_beside,
+)
+
+if TYPE_CHECKING:
+    from nnval.engine.results import EnsembleResult
+    from nnval.engine.status import RunStatus
 
 
-@click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory; resumed if it exists.")
-@click.option("--data", default="digits", show_default=True, help="Data set; digits is embedded.")
-@click.option("--model", default="mlp", show_default=True, help="mlp or lenet.")
-@click.option("--hidden", default="32,32", show_default=True, help="Widths of the hidden layers of mlp.")
-@click.option("--members", default=64, show_default=True, help="Networks in the ensemble.")
-@click.option("--epochs", default=150, show_default=True, help="Horizon.")
-@click.option("--lr", "learning_rate", default=0.1, show_default=True, help="Learning rate of SGD.")
-@click.option("--batch-size", default=20, show_default=True)
-@click.option("--momentum", default=0.0, show_default=True)
-@click.option("--weight-decay", default=0.0, show_default=True)
-@click.option("--schedule", default="constant", show_default=True, help="constant or cosine.")
-@click.option("--train-size", default=500, show_default=True)
-@click.option("--validation-size", default=400, show_default=True, help="Decides when the target is reached.")
-@click.option("--label-noise", default=0.0, show_default=True, help="Fraction of wrong training labels.")
-@click.option("--perturbation", help="NAME or NAME:option=value,... such as shrink_perturb:shrink=0.4,noise=0.1.")
-@click.option("--interval", "-P", type=int, help="The perturbation acts every P epochs.")
-@click.option("--target", type=float, help="Validation accuracy at which a network stops; default: none does.")
-@click.option("--execution", default="auto", show_default=True, help="auto, stacked or loop.")
-@click.option("--stack-size", type=int, help="Networks trained together; default: as many as pays.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of torch.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.command(cls=GroupedCommand, params=[option for options in GROUPS.values() for option in options])
 @output_options
+@click.pass_context
 def train(
-    out: Path, hidden: str, perturbation: str | None, threads: int, as_json: bool, quiet: bool, **options: Any
+    context: click.Context,
+    out: Path | None,
+    preset: str | None,
+    status: Path | None,
+    download: bool,
+    workers: str,
+    scheduler: str | None,
+    threads: int,
+    no_lock: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
-    """Train an ensemble; resumable, and a finished run is only read.
+    """Train an ensemble; resumable, extended by more --members, and a finished run is only read.
+
+    Several processes, here or on other machines, may train in one directory at once: each takes what is free.
 
     \b
     jostle train --members 64 --epochs 100 --lr 0.2 --out runs/plain
+    jostle train --members 64:96 --epochs 100 --lr 0.2 --workers 2 --out runs/plain
+    jostle train --status runs/plain
     jostle train --perturbation shrink_perturb:shrink=0.7,noise=0.3 -P 10 --target 0.94 --out runs/perturbed
+    jostle train --preset meir2025-small --members 4 --epochs 2 --out runs/lenet
     """
-    try:
-        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
-    except ValueError:
-        raise ValueError(f"hidden={hidden!r} must be whole numbers separated by commas, such as 32,32") from None
-    acts = None if perturbation is None else parse_perturbation(perturbation)
-    from nnval.engine.config import TrainingConfig
+    given = given_options(context)
+    if status is not None:
+        refuse_beside(given, "--status", ("status", "as_json", "quiet"))
+        _print_status(status, as_json)
+        return
+    if out is None:
+        raise ValueError("--out is missing: name the directory of the run, such as --out runs/plain")
+    processes = parse_workers(workers)
+    if scheduler is not None:
+        refuse_beside({name: text for name, text in given.items() if name in ("workers", "no_lock")}, "--scheduler", ())
+    if no_lock and processes != 1:
+        raise ValueError("--workers cannot be used with --no-lock: one process alone may train in the directory")
+    config = config_of(options, preset, given)
+    from nnval.engine.datasets import load_data
     from nnval.engine.ensemble import train_ensemble
 
-    config = TrainingConfig(hidden=widths, perturbation=acts, **options)
-    finished = (out / "done.json").exists()
     with progress_bar(quiet) as progress:
-        result = train_ensemble(config, out, progress=progress, threads=threads)
-    counts = {status: int((result.status == status).sum()) for status in ("reached", "horizon", "diverged")}
-    if finished:
+        data = load_data(config, download=download, progress=progress)
+    for notice in data.notices:
+        hint(notice, quiet)
+    before = _time_of_end(out)
+    with progress_bar(quiet) as progress:
+        result = train_ensemble(
+            config,
+            out,
+            progress=progress,
+            threads=threads,
+            workers=processes,
+            scheduler=scheduler,
+            lock=not no_lock,
+            data=data,
+        )
+    if config.device == "auto" and result.config.device == "cpu":
+        hint("trained on the CPU, since torch finds no CUDA device here; --device cpu asks for that", quiet)
+    if before is not None and before == _time_of_end(out):
         hint(f"{out} was finished already; nothing was trained", quiet)
+    _print_result(result, as_json)
+
+
+def _time_of_end(out: Path) -> int | None:
+    try:
+        return (out / "done.json").stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _print_result(result: EnsembleResult, as_json: bool) -> None:
+    counts = {status: int((result.status == status).sum()) for status in ("reached", "horizon", "diverged")}
+    config = result.config
     if as_json:
-        summary = {"directory": str(out), "members": len(result.members), **counts}
+        summary = {"directory": str(result.directory), "members": len(result.members), **counts}
         emit_json("train", config.to_dict(), config.seed, summary)
         return
     finite = result.test_accuracy[result.test_accuracy == result.test_accuracy]
     click.echo(f"{len(result.members)} networks: " + ", ".join(f"{n} {s}" for s, n in counts.items() if n))
     if len(finite):
         click.echo(f"test accuracy at the end: mean {finite.mean():.4f}, from {finite.min():.4f} to {finite.max():.4f}")
-    click.echo(f"curves: {out / 'curves.csv'}; seed {config.seed}")
+    click.echo(f"curves: {result.directory / 'curves.csv'}; seed {config.seed}")
+
+
+def _print_status(run: Path, as_json: bool) -> None:
+    from nnval.engine.status import run_status
+
+    status = run_status(run)
+    if as_json:
+        emit_json("train --status", {"run": str(run)}, None, status.to_dict())
+        return
+    click.echo(f"{run}: {status.state}")
+    print_table(("members", "number"), _rows(status))
+    share = status.work / status.total_work if status.total_work else 0.0
+    click.echo(f"{status.work} of {status.total_work} member-epochs ({share:.1%})", nl=False)
+    if status.rate is not None and status.seconds_left is not None:
+        click.echo(f", {status.rate:.3g} per second, about {_duration(status.seconds_left)} left", nl=False)
+    click.echo("" if status.last_written is None else f"; last written {_duration(status.last_written)} ago")
+
+
+def _rows(status: RunStatus) -> list[tuple[str, int]]:
+    states = [("planned", status.planned), ("done", status.done), ("training", status.training)]
+    ended = [(f"ended: {name}", count) for name, count in status.ended.items()]
+    return [*states, ("waiting", status.waiting), *ended]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

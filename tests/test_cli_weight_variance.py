@@ -1,9 +1,11 @@
 """`predict weight-variance` and `simulate weight-variance`, as a user meets them."""
 
+import contextlib
 import csv
 import json
 import math
 import shlex
+import signal
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -228,3 +230,23 @@ def test_too_flat_a_direction_is_refused_with_advice() -> None:
     assert run.exit_code == 2
     assert "--curvature 1e-09: forgetting the start takes 1.2e+11 updates" in run.stderr
     assert "or give --burn-in" in run.stderr
+
+
+def test_ctrl_c_in_the_last_moment_of_an_order_stops_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sim.weight_variance.run_in_chunks
+
+    def interrupted(*arguments: Any, **settings: Any) -> int:
+        done = whole(*arguments, **settings)
+        with contextlib.suppress(KeyboardInterrupt):  # as run_in_chunks does when everything is complete
+            signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(sim.weight_variance, "run_in_chunks", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # parallel test processes ignore the signal
+    try:
+        run = jostle("simulate", "weight-variance", "--curvature", 5, "--epochs", 4, "--runs", 8)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.exit_code == cli.STOPPED, run.output
+    assert "not simulated: with_replacement" in run.output
