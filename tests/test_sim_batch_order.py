@@ -1,6 +1,7 @@
 """Batch orders: exact epoch accounting, and membership statistics of persistent batches (sgd_noise.md, section 7)."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def test_persistent_epochs_are_the_masks_in_rows_of_an_epoch() -> None:
             assert batch.tolist() == np.flatnonzero(next(masks)).tolist()
 
 
+@pytest.mark.parametrize("whole", [float, np.float64, np.int8, np.uint16])
+def test_whole_numbers_of_any_type_are_ints(whole: type) -> None:
+    assert (batches_per_epoch(whole(10), whole(3)), type(batches_per_epoch(whole(10), whole(3)))) == (3, int)
+    for order in (reshuffled, with_replacement):
+        plain, other = (order(size(10), size(3), stream(0, "order")) for size in (int, whole))
+        assert (plain == other).all()
+    for epochs in (reshuffled_epochs, with_replacement_epochs, shuffled_once_epochs):
+        plain, other = (next(epochs(size(10), size(3), stream(0, "order"))) for size in (int, whole))
+        assert (plain == other).all()
+    twice = reshuffled_epochs(10, 3, stream(0, "order"), every=whole(2))
+    assert (next(twice) == next(twice)).all()
+
+
 def test_errors_name_the_bound_before_the_first_epoch_is_asked_for() -> None:
     rng = stream(0, "order")
     with pytest.raises(ValueError, match="batch_size=11 must lie between 1 and the 10"):
@@ -97,6 +111,24 @@ def test_errors_name_the_bound_before_the_first_epoch_is_asked_for() -> None:
         shuffled_once_epochs(10, 11, rng)
     with pytest.raises(ValueError, match="every=0 must be a whole number >= 1"):
         reshuffled_epochs(10, 2, rng, every=0)
+    with pytest.raises(ValueError, match="every=inf must be a whole number"):
+        reshuffled_epochs(10, 2, rng, every=math.inf)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="every='2' must be a whole number"):
+        reshuffled_epochs(10, 2, rng, every="2")  # pyright: ignore[reportArgumentType]
+    for size in (2.5, math.nan, "2", None):
+        for order in (reshuffled, with_replacement, reshuffled_epochs, with_replacement_epochs, shuffled_once_epochs):
+            with pytest.raises(ValueError, match="batch_size="):
+                order(10, size, rng)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match="batch_size="):
+            batches_per_epoch(10, size)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match="batch_size="):
+            persistent_masks(10, size, rng, entry_probability=0.1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"batch_size=2\.5 must be a whole number >= 1"):
+        batches_per_epoch(10, 2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"samples=10\.5 must be a whole number >= 1"):
+        batches_per_epoch(10.5, 2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="entry_probability='a' must be a number"):
+        persistent_masks(10, 2, rng, entry_probability="a")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"every=1\.5 must be"):
         reshuffled_epochs(10, 2, rng, every=1.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"entry_probability=0.0 must be > 0"):

@@ -26,6 +26,7 @@ from theory.gradient_noise import (
     WhiteNoise,
 )
 from theory.heavy_ball import HeavyBall
+from theory.weight_variance import squared_displacements, stationary_variances
 
 FINITE = [
     WhiteNoise(2.0),
@@ -59,7 +60,7 @@ def test_spectrum_and_lines_are_the_transform_of_the_autocovariance(noise: Gradi
     assert transform + lines == pytest.approx(noise.autocovariance(lags), abs=1e-13)
     assert noise.autocovariance(0) == pytest.approx(noise.variance, rel=1e-15)
     assert noise.spectrum(0.0) == pytest.approx(noise.sum_of_autocovariance, abs=1e-13)
-    assert (noise.spectrum(omega) >= 0).all() or isinstance(noise, TabulatedNoise)
+    assert (noise.spectrum(omega) >= 0).all()
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -218,6 +219,90 @@ def test_without_replacement_batches_vary_less(seed: int) -> None:
     assert not agreement(squares, WhiteNoise.with_replacement(variance, 60, 6).variance)
 
 
+# ---- Tables ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", [2, 3, 7, 20, 59])
+@pytest.mark.parametrize("epochs", [1, 2, 7])
+def test_tables_whose_sum_is_rounding_do_not_diffuse(batches: int, epochs: int) -> None:
+    exact = ReshuffledEvery(batches, epochs, 0.3)
+    table = TabulatedNoise(exact.autocovariance(np.arange(batches * epochs)))
+    assert table.sum_of_autocovariance == 0
+    modes = HeavyBall(1.0, [0.0, 1e-12, 0.1])
+    expected, result = stationary_variances(modes, exact), stationary_variances(modes, table)
+    assert result.weight == pytest.approx(expected.weight, rel=1e-11)
+    assert result.velocity == pytest.approx(expected.velocity, rel=1e-11)
+
+
+def test_tables_that_diffuse_do_so_in_time_as_well() -> None:
+    table, modes = TabulatedNoise([1.0, -0.4, 0.05]), HeavyBall(1.0, [0.0, 0.05])
+    assert table.sum_of_autocovariance == pytest.approx(0.3, rel=1e-14)
+    assert stationary_variances(modes, table).weight[0] == math.inf
+    displacements = squared_displacements(modes, table, 1000)
+    assert np.diff(displacements[:, 0])[2:] == pytest.approx(np.full(998, 0.3), rel=1e-12)
+    assert displacements[-1, 1] / 2 == pytest.approx(stationary_variances(modes, table).weight[1], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ([1.0, -0.9], r"-0\.8 at omega = 0;"),
+        ([1.0, 0.9], r"-0\.8 at omega = 3\.14;"),
+        ([1.0, 0.0, 0.8], r"omega = 1\.5"),
+    ],
+)
+def test_tables_without_a_noise_are_refused(values: list[float], where: str) -> None:
+    with pytest.raises(ValueError, match=rf"values has the spectrum S\(omega\) = .*{where}.* it must be >= 0"):
+        TabulatedNoise(values)
+    # What the message advises makes a table of it, if it is one that was cut off.
+    cut = np.cos(np.arange(40) * 0.7)
+    with pytest.raises(ValueError, match="must be >= 0"):
+        TabulatedNoise(cut)
+    assert TabulatedNoise(cut * (1 - np.arange(40) / 40)).spectrum(np.linspace(0, math.pi, 500)).min() >= 0
+
+
+def test_tables_may_be_rounded() -> None:
+    rounded = TabulatedNoise(Reshuffled(7).autocovariance(np.arange(7)).round(10))
+    assert abs(rounded.sum_of_autocovariance) < 1e-8
+    assert (rounded.spectrum(np.linspace(0, 0.1, 50)) >= 0).all()
+
+
+# ---- Digits and cost -------------------------------------------------------------------------------------------------
+
+
+def test_a_line_at_pi_is_as_sharp_as_one_at_zero() -> None:
+    for r in (0.5, 0.999999, 1 - 1e-12):
+        for angle in (0.0, 1e-9, 1e-3, 1.0):
+            with mpmath.workdps(50):
+                exact = float(
+                    (1 - mpmath.mpf(r) ** 2)
+                    / ((1 - mpmath.mpf(r)) ** 2 + 4 * mpmath.mpf(r) * mpmath.sin(angle / 2) ** 2)
+                )
+            assert Persistent(r).spectrum(angle) == pytest.approx(exact, rel=1e-14)
+    # pi is not a float: at the nearest one the distance to it is 1.2e-16.
+    assert Persistent(-1 + 1e-12).spectrum(math.pi) == pytest.approx(2e12, rel=1e-4)
+
+
+@pytest.mark.parametrize("noise", [ReshuffledEvery(3, 4), ReshuffledEvery(6, 1), Reshuffled(5), ReshuffledEvery(10, 3)])
+def test_forcing_is_the_same_however_much_of_it_is_asked_for(noise: Reshuffled | ReshuffledEvery) -> None:
+    full = noise.forcing(MODES, noise.reach + 6)
+    table = TabulatedNoise(noise.autocovariance(np.arange(noise.reach + 1))).forcing(MODES, noise.reach + 6)
+    assert full == pytest.approx(table, abs=1e-13 * np.abs(table).max())
+    assert (full[noise.reach + 1 :] == 0).all()
+    for count in range(1, noise.reach + 6):
+        assert noise.forcing(MODES, count) == pytest.approx(full[:count], abs=1e-13 * np.abs(full).max())
+
+
+def test_few_lags_of_long_orders_cost_little() -> None:
+    noise = ReshuffledEvery(10, 10**9)
+    once = squared_displacements(MODES, ShuffledOnce(10), 7)
+    assert squared_displacements(MODES, noise, 7)[:, 2:] == pytest.approx(once[:, 2:], rel=1e-4)
+    long = Reshuffled(10**12)
+    assert squared_displacements(MODES, long, 3)[:, 3:] == pytest.approx(
+        squared_displacements(MODES, WhiteNoise(), 3)[:, 3:], rel=1e-9
+    )
+
+
 # ---- Units and errors ------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +317,20 @@ def test_a_persistent_batch_with_fresh_draws_is_white() -> None:
     noise = Persistent.two_state(1.0, samples=20, batch_size=5, entry_probability=0.25)
     assert noise.correlation == 0.0
     assert noise.sum_of_autocovariance == noise.variance == pytest.approx(0.75 / 5, rel=1e-15)
+
+
+@pytest.mark.parametrize("whole", [int, float, np.float64, np.int8, np.int32])
+def test_whole_numbers_are_kept_as_ints(whole: type) -> None:
+    noises = (Reshuffled(whole(100)), ReshuffledEvery(whole(100), whole(5)), ShuffledOnce(whole(100)))
+    plain = (Reshuffled(100), ReshuffledEvery(100, 5), ShuffledOnce(100))
+    modes = HeavyBall(0.1, [0.0, 1.0], 0.5)
+    for noise, other in zip(noises, plain, strict=True):
+        assert type(noise.batches_per_epoch) is int
+        assert noise == other
+        assert (stationary_variances(modes, noise).weight == stationary_variances(modes, other).weight).all()
+        assert (noise.autocovariance([0, 1, 100]) == other.autocovariance([0, 1, 100])).all()
+    assert Reshuffled.of_examples(1.0, whole(60), whole(6)) == Reshuffled.of_examples(1.0, 60, 6)
+    assert Reshuffled(np.int32(100_000)).autocovariance(1) == pytest.approx(-1e-5, rel=1e-12)  # pyright: ignore
 
 
 @pytest.mark.parametrize(
@@ -251,6 +350,10 @@ def test_a_persistent_batch_with_fresh_draws_is_white() -> None:
         (lambda: WhiteNoise().autocovariance(0.5), "lags of type float64 must be whole numbers"),
         (lambda: WhiteNoise(0.0).normalised(), "variance=0 must be > 0"),
         (lambda: TabulatedNoise([1.0, 2.0]), r"values has an entry 2\.0; none may exceed c_0 = 1\.0"),
+        (lambda: Reshuffled.of_examples(1.0, 7, 3.5), r"batch_size=3\.5 must be a whole number"),  # pyright: ignore
+        (lambda: WhiteNoise.with_replacement(1.0, 60, 2.5), r"batch_size=2\.5 must be a whole number"),  # pyright: ignore
+        (lambda: Persistent.two_state(1.0, 10, 2.5, 0.1), r"batch_size=2\.5 must be a whole number"),  # pyright: ignore
+        (lambda: Reshuffled(10**16), r"batches_per_epoch=1e\+16 must be at most 1e\+15"),
         (lambda: TabulatedNoise([]), r"values of shape \(0,\) must be finite numbers"),
     ],
 )

@@ -1,5 +1,7 @@
 """Digits near the stability bound and for long memory, against sums of geometric series in high precision."""
 
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from theory.gradient_noise import (
 )
 from theory.heavy_ball import HeavyBall
 from theory.weight_variance import squared_displacements, stationary_variances, weight_autocovariance, window_variances
+from theory.weight_variance_phases import phase_variances
 
 NOISES: list[GradientNoise] = [
     WhiteNoise(),
@@ -37,12 +40,12 @@ NOISES: list[GradientNoise] = [
 ]
 
 
-def triangle(z: mpmath.mpc, n: int) -> mpmath.mpc:
+def triangle(z: Any, n: int) -> Any:
     """sum_{h=1}^{n-1} (n - h) z^h."""
     return z * (z**n + n * (1 - z) - 1) / (1 - z) ** 2
 
 
-def past(noise: GradientNoise, z: mpmath.mpc) -> mpmath.mpc:
+def past(noise: GradientNoise, z: Any) -> Any:
     """sum_{h>=1} c_h z^h."""
     if isinstance(noise, Persistent):
         return mpmath.mpf(noise.correlation) * z / (1 - mpmath.mpf(noise.correlation) * z)
@@ -133,6 +136,17 @@ def test_nothing_is_negative_or_undefined_at_the_ends(noise: GradientNoise, mome
         assert np.isfinite(displacements).all()
         assert not np.isnan(weight_autocovariance(modes, noise, 30)).any()
         assert np.isfinite(window_variances(modes, noise, 30).weight)
+
+
+def test_phases_near_the_stability_bound_have_the_digits_that_are_promised() -> None:
+    for batches, momentum in ((2, 0.5), (10, 0.9), (100, 0.99), (10, 0.999), (1000, 0.0)):
+        for distance in (0.1, 1e-3, 1e-6):
+            modes = HeavyBall(1.0, 2 * (1 + momentum) * (1 - distance), momentum)
+            average = phase_variances(modes, Reshuffled(batches)).average
+            exact = stationary_variances(modes, Reshuffled(batches))
+            promised = batches * 1e-15 + 1e-15 / ((1 - momentum) ** 2 * distance)
+            assert average.weight == pytest.approx(exact.weight, rel=promised)
+            assert average.velocity == pytest.approx(exact.velocity, rel=promised)
 
 
 def test_whole_epochs_of_one_order_lead_nowhere() -> None:

@@ -164,14 +164,26 @@ def test_second_crossover() -> None:
     # N = 500, S = 10, eta = 0.02, beta = 0.9: eta lambda_cross = 0.006, rho = 0.009 .. 0.015.
     crossover = second_crossover_curvature(0.01, 0.02, 50, 0.9)
     assert 0.02 * crossover == pytest.approx(6e-5, rel=1e-12)
-    modes = HeavyBall(0.02, np.array([1.8e-5, 5.5e-5, 3.8e-4, 1.98e-2]) / 0.02, 0.9)
-    plateau = stationary_variances(modes, Reshuffled(50))
-    excess = state_dependent_variances(modes, 50, 1.0, 0.012, 0.9).weight / plateau.weight
-    # Measured there: 5.37, 2.72, 1.28, 1.03.
-    assert excess == pytest.approx([5.37, 2.72, 1.28, 1.03], rel=0.4)
-    at_crossover = HeavyBall(0.02, crossover, 0.9)
-    doubled = state_dependent_variances(at_crossover, 50, 1.0, 0.01).weight
-    assert doubled / stationary_variances(at_crossover, Reshuffled(50)).weight == pytest.approx(2.0, rel=0.4)
+    modes = HeavyBall(0.02, np.array([1.8e-5, 5.5e-5, 1.4e-4, 3.8e-4, 1.0e-3]) / 0.02, 0.9)
+    plateau, white = (stationary_variances(modes, noise).weight for noise in (Reshuffled(50), WhiteNoise()))
+    # eta^2 c S_res kappa(0), by hand.
+    x = np.array([1.8e-5, 5.5e-5, 1.4e-4, 3.8e-4, 1.0e-3])
+    excess = state_dependent_variances(modes, 50, 1.0, 0.012, 0.9).weight - plateau
+    assert excess == pytest.approx(0.02**2 * 0.9 * 0.012 * 1.9 / (x * 0.1 * (3.8 - x)), rel=1e-11)
+    # Measured there: the variance over the plateau's, and S(0) / sigma^2 = 0.009 .. 0.014. One follows from the other.
+    measured = np.array([5.37, 2.72, 1.72, 1.28, 1.10])
+    implied = (measured - 1) * plateau / white
+    assert (implied > 0.009 * (1 - 0.15)).all()
+    assert (implied < 0.014 * (1 + 0.15)).all()
+    predicted = [
+        state_dependent_variances(HeavyBall(0.02, curvature, 0.9), 50, 1.0, rho).weight / flat
+        for curvature, rho, flat in zip(np.asarray(modes.curvature), implied.clip(0.009, 0.014), plateau, strict=True)
+    ]
+    assert predicted == pytest.approx(measured, rel=0.15)
+    # Where the excess overtakes the plateau; to leading order in M.
+    at_crossover = HeavyBall(0.02, second_crossover_curvature(0.01, 0.02, 5000, 0.9), 0.9)
+    doubled = state_dependent_variances(at_crossover, 5000, 1.0, 0.01).weight
+    assert doubled / stationary_variances(at_crossover, Reshuffled(5000)).weight == pytest.approx(2.0, rel=0.01)
     sources = Reshuffled(50, 2.0) + WhiteNoise(0.006)
     same = state_dependent_variances(modes, 50, 2.0, 0.012, 0.5)
     assert same.velocity == pytest.approx(stationary_variances(modes, sources).velocity, rel=1e-12)

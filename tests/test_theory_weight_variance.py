@@ -517,6 +517,23 @@ def test_loss_fluctuations(
     assert losses.reduction_to_constant == pytest.approx(to_constant, abs=5.1e-7)
 
 
+def test_flat_modes_count_with_their_limit_in_the_loss() -> None:
+    curvature, scale = np.array([0.0, 0.01, 1.0]), np.array([2.0, 1.0, 3.0])
+    nearly = np.array([1e-12, 0.01, 1.0])
+    flat, limit = (
+        loss_fluctuations(HeavyBall(0.1, values, 0.5), Reshuffled(10), scale) for values in (curvature, nearly)
+    )
+    assert flat.excess_loss == pytest.approx(limit.excess_loss, rel=1e-9)
+    assert flat.white == pytest.approx(limit.white, rel=1e-9)
+    assert flat.constant == pytest.approx(limit.constant, rel=1e-9)
+    # lambda Var(theta) -> eta sigma^2 / (2 (1 - beta)) with replacement.
+    steep = loss_fluctuations(HeavyBall(0.1, curvature[1:], 0.5), Reshuffled(10), scale[1:])
+    assert flat.white - steep.white == pytest.approx(0.1 * 2.0 / (2 * 0.5) / 2, rel=1e-12)
+    for noise in (WhiteNoise(), Persistent(0.5), Reshuffled(10) + WhiteNoise(0.1)):
+        with pytest.raises(ValueError, match=r"curvature=0.0 must be > 0 for noise of S\(0\) > 0: .*leave it out"):
+            loss_fluctuations(HeavyBall(0.1, curvature, 0.5), noise, scale)
+
+
 def test_shapes_and_scales() -> None:
     modes = HeavyBall(0.1, [[0.1, 1.0, 2.0], [0.0, 3.0, 4.0]], 0.5)
     result = stationary_variances(modes, Reshuffled(10, 4.0))

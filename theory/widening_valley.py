@@ -16,8 +16,9 @@ is for any stationary noise. Var_v is the stationary variance of a mode of curva
 the noise's autocovariance. It holds while v relaxes faster than q moves and the noise adds little to q between the
 times at which q is told: d Var(zeta) << q for S_zeta(0) > 0; for S_zeta(0) = 0, where it comes and goes, d s_eff^2 << q
 with `smoothing_variance`, which for M reshuffled batches is s_eff^2 = Var(zeta) (M + 1) / 6. The relative error of the
-decrease of q is then about 0.7 d s_eff^2 / q: 1 % measured at d s_eff^2 / q = 0.007, 3 % at 0.042, 11 % at 0.168. Noise
-with S_zeta(0) = 0 can only flatten. In lengths, q, p and s^2 are squares and eta is 1 / length^2.
+decrease of q is then about 0.7 d s_eff^2 / q: 1 % measured at d s_eff^2 / q = 0.007, 3 % at 0.042, 11 % at 0.168. So q
+itself comes out too low by the fraction 0.7 d s_eff^2 (1 / q - 1 / q_0). Noise with S_zeta(0) = 0 can only flatten. In
+lengths, q, p and s^2 are squares and eta is 1 / length^2.
 
 Reference: [orvieto2022] arXiv 2202.02831 for Anti-PGD, the valley and the regulariser; maps, flows and the law derived
 for jostle

@@ -130,14 +130,14 @@ class _DaskPool:
     slots: int | None = None
 
     def __init__(self, address: str) -> None:
+        if "://" not in address:
+            raise ValueError(f"scheduler={address!r} must be an address such as tcp://host:8786")
         try:
             from distributed import Client
         except ImportError:
             raise ValueError(
                 f"scheduler={address!r} needs dask.distributed, which is missing: pip install 'jostle[cluster]'"
             ) from None
-        if "://" not in address:
-            raise ValueError(f"scheduler={address!r} must be an address such as tcp://host:8786")
         try:
             self._client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
