@@ -10,7 +10,18 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.lanes import KERNEL, LANES, direction, event_bits, exponential, normal_pairs, seed_lane, wide_vectors
+from sim.lanes import (
+    KERNEL,
+    LANES,
+    aligned_floats,
+    aligned_words,
+    direction,
+    event_bits,
+    exponential,
+    normal_pairs,
+    seed_lane,
+    wide_vectors,
+)
 from sim.langevin import force_from_table
 
 _X, _NORMALS, _DRIFT, _SCRATCH, _WORK = (k * LANES for k in (0, 1, 3, 4, 5))
@@ -92,9 +103,9 @@ def perturbed_passages(
         cancel: give up when it becomes true, shape (1,).
     """
     n = len(epochs)
-    work = np.zeros(_WORK)
+    work = aligned_floats(_WORK)
     x = work[_X:_NORMALS]
-    nodes, state, tickets = np.zeros(LANES, np.int64), np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    nodes, state, tickets = np.zeros(LANES, np.int64), aligned_words(4 * LANES), np.zeros(LANES, np.uint64)
     number, age = np.full(LANES, -1), np.zeros(LANES, np.int64)
     following, finished = 0, 0
     while finished < n and not cancel[0]:

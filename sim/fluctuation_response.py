@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from sim.gaussian_noise import recall
-from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
+from sim.lanes import KERNEL, LANES, aligned_floats, aligned_words, normal_pairs, seed_lane, wide_vectors
 from sim.quadratic import CURVATURE, MEMORY, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
 
 _TWIN, _TWIN_VELOCITY, _WORK = (NORMALS + k * LANES for k in (2, 3, 4))
@@ -99,13 +99,13 @@ def run_fluctuation_response(
     batches = len(noise.fresh)
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
     kept_epochs = noise.epochs > 1
-    epoch, drawn = np.zeros(batches * LANES if kept_epochs else 0), np.zeros(2 * LANES)
+    epoch, drawn = aligned_floats(batches * LANES if kept_epochs else 0), aligned_floats(2 * LANES)
     if kept_epochs:
         fresh, pull, kept = np.ones(batches), np.zeros(batches), np.zeros(batches)
-    state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    state, tickets = aligned_words(4 * LANES), np.zeros(LANES, np.uint64)
     for begin in range(0, n, LANES):
-        work, ring = np.zeros(_WORK), np.zeros(lags * LANES)
-        sums, differences = np.zeros(lags * LANES), np.zeros(lags * LANES)
+        work, ring = aligned_floats(_WORK), aligned_floats(lags * LANES)
+        sums, differences = aligned_floats(lags * LANES), aligned_floats(lags * LANES)
         normals = work[NORMALS:_TWIN]
         lanes = min(LANES, n - begin)
         for i in range(LANES):
@@ -115,13 +115,13 @@ def run_fluctuation_response(
             normal_pairs(state, normals)
             for i in range(LANES):
                 work[MEMORY + i] = noise.start * normals[i]
-        batch = 0
+        batch, uses = 0, 0
         for step in range(burn_in + steps):
             if cancel[0]:
                 return
             # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
             if kept_epochs:
-                recall(normals[:LANES], epoch, state, drawn, noise, step)
+                uses = recall(normals[:LANES], epoch, state, drawn, noise, batch, uses)
             elif step % 2 == 0:
                 normal_pairs(state, normals)
             else:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from sim.lanes import KERNEL, LANES, normal_pairs
+from sim.lanes import KERNEL, LANES, aligned_floats, normal_pairs
 from theory.gradient_noise import (
     AntiCorrelatedIncrements,
     GradientNoise,
@@ -138,7 +138,7 @@ def draw_epoch(epoch, state, normals, noise):
         normals: overwritten, shape (2 * LANES,).
         noise: the filter.
     """
-    memory = np.zeros(LANES)
+    memory = aligned_floats(LANES)
     for batch in range(len(noise.fresh)):
         if batch % 2 == 0:
             normal_pairs(state, normals)
@@ -148,8 +148,8 @@ def draw_epoch(epoch, state, normals, noise):
             epoch[batch * LANES + i] = xi
 
 
-@njit(**KERNEL)
-def recall(xi, epoch, state, normals, noise, step):
+@njit(**KERNEL, inline="always")
+def recall(xi, epoch, state, normals, noise, batch, uses):
     """The noise of a step from the epoch that is kept, which is drawn anew when its time has come.
 
     Args:
@@ -158,10 +158,17 @@ def recall(xi, epoch, state, normals, noise, step):
         state: of the generators.
         normals: overwritten when an epoch is drawn, shape (2 * LANES,).
         noise: the filter.
-        step: from 0.
+        batch: place in the epoch.
+        uses: epochs that have begun with the draw that is kept; 0 before the first.
+
+    Returns:
+        ``uses`` after the step.
     """
-    batches = len(noise.fresh)
-    batch = step % batches
-    if batch == 0 and step // batches % noise.epochs == 0:
-        draw_epoch(epoch, state, normals, noise)
-    xi[:] = epoch[batch * LANES : (batch + 1) * LANES]
+    if batch == 0:
+        uses = uses + 1 if 0 < uses < noise.epochs else 1
+        if uses == 1:
+            draw_epoch(epoch, state, normals, noise)
+    kept = epoch[batch * LANES : (batch + 1) * LANES]
+    for i in range(LANES):
+        xi[i] = kept[i]
+    return uses

@@ -22,6 +22,8 @@ from sim.lanes import (
     GAMMA,
     KERNEL,
     LANES,
+    aligned_floats,
+    aligned_words,
     direction,
     event_bits,
     exp_of_minus,
@@ -255,11 +257,11 @@ def first_passages(
         Number of steps computed for running trajectories.
     """
     n = len(times)
-    work = np.zeros(WORK)
+    work = aligned_floats(WORK)
     normals, nodes = work[NORMALS : NORMALS + 2 * LANES], np.zeros(LANES, np.int64)
     padded = n + LANES - 1
     gaps, increments, events = np.zeros(padded), np.zeros(padded), np.zeros(padded, np.uint64)
-    state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    state, tickets = aligned_words(4 * LANES), np.zeros(LANES, np.uint64)
     # A lane without a run is due at once, to be given the next one.
     number, begun, due = np.full(LANES, -1), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
     work[THRESHOLD : THRESHOLD + LANES] = -1.0

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from sim.gaussian_noise import recall
-from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
+from sim.lanes import KERNEL, LANES, aligned_floats, aligned_words, normal_pairs, seed_lane, wide_vectors
 
 THETA, VELOCITY, MEMORY, CURVATURE, SUM, SQUARES, VELOCITIES, NORMALS, _WORK = (
     k * LANES for k in (0, 1, 2, 3, 4, 5, 6, 7, 9)
@@ -72,12 +72,12 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
     n, batches = len(curvature), len(noise.fresh)
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
     kept_epochs = noise.epochs > 1
-    epoch, drawn = np.zeros(batches * LANES if kept_epochs else 0), np.zeros(2 * LANES)
+    epoch, drawn = aligned_floats(batches * LANES if kept_epochs else 0), aligned_floats(2 * LANES)
     if kept_epochs:
         fresh, pull, kept = np.ones(batches), np.zeros(batches), np.zeros(batches)
-    state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
+    state, tickets = aligned_words(4 * LANES), np.zeros(LANES, np.uint64)
     for begin in range(0, n, LANES):
-        work = np.zeros(_WORK)
+        work = aligned_floats(_WORK)
         normals = work[NORMALS:_WORK]
         lanes = min(LANES, n - begin)
         for i in range(LANES):
@@ -87,14 +87,14 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
             normal_pairs(state, normals)
             for i in range(LANES):
                 work[MEMORY + i] = noise.start * normals[i]
-        batch = 0
+        batch, uses = 0, 0
         for step in range(0, burn_in + steps, 2):
             if cancel[0]:
                 return
             following = batch + 1 if batch + 1 < batches else 0
             if kept_epochs:
-                recall(normals[:LANES], epoch, state, drawn, noise, step)
-                recall(normals[LANES:], epoch, state, drawn, noise, step + 1)
+                uses = recall(normals[:LANES], epoch, state, drawn, noise, batch, uses)
+                uses = recall(normals[LANES:], epoch, state, drawn, noise, following, uses)
             else:
                 normal_pairs(state, normals)
             # The last of an odd number of steps is one too many; it is not recorded.

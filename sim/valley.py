@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.lanes import KERNEL, LANES, normal_pairs, seed_lane, wide_vectors
+from sim.lanes import KERNEL, LANES, aligned_floats, aligned_words, normal_pairs, seed_lane, wide_vectors
 
 
 @njit(**KERNEL)
@@ -69,10 +69,10 @@ def run_valley(
     fresh, pull, kept = noise.fresh, noise.pull, noise.kept
     blocks = (dimension + 1 + LANES - 1) // LANES
     width = blocks * LANES
-    state, tickets = np.zeros((blocks, 4 * LANES), np.uint64), np.zeros(LANES, np.uint64)
+    state, tickets = aligned_words(4 * LANES * blocks).reshape(blocks, 4 * LANES), np.zeros(LANES, np.uint64)
     for replica in range(sharpness.shape[0]):
-        w, memory = np.zeros(width), np.zeros(width)
-        kick, normals = np.zeros(LANES), np.zeros((blocks, 2 * LANES))
+        w, memory = aligned_floats(width), aligned_floats(width)
+        kick, normals = aligned_floats(LANES), aligned_floats(2 * width).reshape(blocks, 2 * LANES)
         w[:dimension] = math.sqrt(start / dimension)
         for block in range(blocks):
             for i in range(LANES):
