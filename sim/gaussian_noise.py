@@ -86,13 +86,8 @@ def bridge_filter(batches: int, *, epochs: int = 1) -> NoiseFilter:
     """
     left = batches - np.arange(batches, dtype=float)
     later = np.arange(batches) > 0  # at the first place, what the last epoch left in the memory is dropped
-    return NoiseFilter(
-        np.sqrt(batches / (batches - 1.0) * (left - 1) / left),
-        np.where(later, -1 / left, 0.0),
-        later * 1.0,
-        0.0,
-        epochs,
-    )
+    fresh = np.sqrt(batches / (batches - 1.0) * (left - 1) / left)
+    return NoiseFilter(fresh, np.where(later, -1 / left, 0.0), later.astype(np.float64), 0.0, epochs)
 
 
 def filter_of(noise: GradientNoise) -> NoiseFilter:

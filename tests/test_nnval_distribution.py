@@ -107,7 +107,7 @@ def read_until(process, pattern):
 
 
 def ended(process, code=0):
-    output, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=180)
     assert process.returncode == code, output + error
     return output
 
@@ -139,7 +139,7 @@ def holders(directory):
     return found
 
 
-def wait_for(condition, seconds=40):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -252,9 +252,16 @@ def test_another_part_that_is_not_finished_does_not_hide_this_one(tmp_path):
 def test_two_processes_share_the_work(reference, tmp_path):
     run, here = tmp_path / "run", []
     other = started(run)
+
+    def look(*call):
+        here.append(call)
+        os.kill(other.pid, signal.SIGCONT)
+
     go(other)
-    train(run, progress=lambda *call: here.append(call))
-    there = ended(other)
+    lines = read_until(other, "epoch 1 ")
+    os.kill(other.pid, signal.SIGSTOP)  # or it might be done before this one has begun
+    train(run, progress=look)
+    there = "".join(lines) + ended(other)
     assert merged(run) == reference
     assert here[-1][:2] == (240, 240)
     assert there.splitlines()[-1].startswith("240 240 ")  # both saw the end
@@ -339,7 +346,7 @@ def test_workers_end_with_their_parent(tmp_path):
     run = tmp_path / "run"
     process = begun(run)
     os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: run_status(run).state == "stopped", 20)
+    wait_for(lambda: run_status(run).state == "stopped")
     process.communicate()
     before = run_status(run).work
     process = begun(run)  # and goes on from there

@@ -142,8 +142,9 @@ class _Dispatch:
         _end_session(self._task.directory, self._task.session)
         self._ready.clear()
         self._busy.clear()
-        for future in list(self._running):
-            if future.cancel():
+        for future, block in list(self._running.items()):
+            # To Dask's futures, which do not know whether they run, a cancellation always succeeds.
+            if not disk.is_held(block.path) and future.cancel():
                 del self._running[future]
 
     def _hand_over(self) -> None:
