@@ -7,7 +7,7 @@ it alone. Their difference is the answer, free of sampling error because the rec
 import numpy as np
 from numba import njit
 
-from sim.gaussian_noise import recall
+from sim.gaussian_noise import redraw
 from sim.lanes import KERNEL, LANES, aligned_floats, aligned_words, normal_pairs, seed_lane, wide_vectors
 from sim.quadratic import CURVATURE, MEMORY, NORMALS, THETA, VELOCITIES, VELOCITY, filtered, update
 
@@ -121,7 +121,9 @@ def run_fluctuation_response(
                 return
             # Noise is always taken from the first of two places: a step compiled twice would take twice as long.
             if kept_epochs:
-                uses = recall(normals[:LANES], epoch, state, drawn, noise, batch, uses)
+                if batch == 0:
+                    uses = redraw(epoch, state, drawn, noise, uses)
+                normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
             elif step % 2 == 0:
                 normal_pairs(state, normals)
             else:

@@ -144,26 +144,20 @@ def draw_epoch(epoch, state, normals, noise):
 
 
 @njit(**KERNEL, inline="always")
-def recall(xi, epoch, state, normals, noise, batch, uses):
-    """The noise of a step from the epoch that is kept, which is drawn anew when its time has come.
+def redraw(epoch, state, normals, noise, uses):
+    """To be called at the beginning of each epoch: draws the one that is kept, if its time has come.
 
     Args:
-        xi: filled, shape (LANES,).
-        epoch: as ``draw_epoch`` left it.
+        epoch: as ``draw_epoch`` fills it.
         state: of the generators.
         normals: overwritten when an epoch is drawn, shape (2 * LANES,).
         noise: the filter.
-        batch: place in the epoch.
-        uses: epochs that have begun with the draw that is kept; 0 before the first.
+        uses: epochs that have begun with what is kept; 0 before the first.
 
     Returns:
-        ``uses`` after the step.
+        ``uses``, this epoch included.
     """
-    if batch == 0:
-        uses = uses + 1 if 0 < uses < noise.epochs else 1
-        if uses == 1:
-            draw_epoch(epoch, state, normals, noise)
-    kept = epoch[batch * LANES : (batch + 1) * LANES]
-    for i in range(LANES):
-        xi[i] = kept[i]
+    uses = uses + 1 if 0 < uses < noise.epochs else 1
+    if uses == 1:
+        draw_epoch(epoch, state, normals, noise)
     return uses

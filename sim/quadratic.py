@@ -9,7 +9,7 @@ a (direction, replica). Two steps are taken in one loop, because numbers in regi
 import numpy as np
 from numba import njit
 
-from sim.gaussian_noise import recall
+from sim.gaussian_noise import redraw
 from sim.lanes import KERNEL, LANES, aligned_floats, aligned_words, normal_pairs, seed_lane, wide_vectors
 
 THETA, VELOCITY, MEMORY, CURVATURE, SUM, SQUARES, VELOCITIES, NORMALS, _WORK = (
@@ -93,8 +93,12 @@ def run_quadratic(sums, squares, velocities, key, first_number, curvature, momen
                 return
             following = batch + 1 if batch + 1 < batches else 0
             if kept_epochs:
-                uses = recall(normals[:LANES], epoch, state, drawn, noise, batch, uses)
-                uses = recall(normals[LANES:], epoch, state, drawn, noise, following, uses)
+                if batch == 0:
+                    uses = redraw(epoch, state, drawn, noise, uses)
+                normals[:LANES] = epoch[batch * LANES : (batch + 1) * LANES]
+                if following == 0:
+                    uses = redraw(epoch, state, drawn, noise, uses)
+                normals[LANES:] = epoch[following * LANES : (following + 1) * LANES]
             else:
                 normal_pairs(state, normals)
             # The last of an odd number of steps is one too many; it is not recorded.

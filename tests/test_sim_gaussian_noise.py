@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sim.gaussian_noise import NoiseFilter, bridge_filter, draw_epoch, filter_of, recall, stationary_filter
+from sim.gaussian_noise import NoiseFilter, bridge_filter, draw_epoch, filter_of, redraw, stationary_filter
 from sim.lanes import LANES, normal_pairs, seed_lane
 from theory.gradient_noise import (
     AntiCorrelatedIncrements,
@@ -88,12 +88,12 @@ def test_epochs_that_share_a_draw() -> None:
     state, tickets = np.zeros(4 * LANES, np.uint64), np.zeros(LANES, np.uint64)
     for lane in range(LANES):
         seed_lane(state, lane, tickets, np.array([1, 2], np.uint64), lane)
-    epoch, normals, xi = np.zeros(3 * LANES), np.zeros(2 * LANES), np.zeros(LANES)
-    steps, uses = [], 0
-    for step in range(12):
-        uses = recall(xi, epoch, state, normals, noise, step % 3, uses)
-        steps.append(xi.copy())
-    epochs = np.array(steps).reshape(4, 3, LANES)
+    epoch, normals = np.zeros(3 * LANES), np.zeros(2 * LANES)
+    kept, uses = [], 0
+    for _ in range(4):
+        uses = redraw(epoch, state, normals, noise, uses)
+        kept.append(epoch.copy().reshape(3, LANES))
+    epochs = np.array(kept)
     np.testing.assert_array_equal(epochs[0], epochs[1])
     np.testing.assert_array_equal(epochs[2], epochs[3])
     assert (epochs[1] != epochs[2]).all()

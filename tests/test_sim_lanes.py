@@ -231,8 +231,9 @@ def test_normal_pairs_are_box_and_muller_of_xoshiro(seed: int) -> None:
     for _ in range(20):
         normal_pairs(state, normals)
         for lane in range(LANES):
-            radius = math.sqrt(2 * python_exponential(python_xoshiro(words[lane])))
-            cosine, sine = python_direction(python_xoshiro(words[lane]))
+            word = python_xoshiro(words[lane])
+            radius = math.sqrt(2 * python_exponential(word))
+            cosine, sine = python_direction((word << 40 | word >> 24) & MASK)
             assert normals[lane] == pytest.approx(radius * cosine, abs=1e-10)
             assert normals[LANES + lane] == pytest.approx(radius * sine, abs=1e-10)
     assert [state[lane::LANES].tolist() for lane in range(LANES)] == words
@@ -273,6 +274,20 @@ def test_distribution_is_normal(normals: npt.NDArray[np.float64]) -> None:
     # Far out, where a Kolmogorov-Smirnov test sees nothing.
     assert agreement(np.abs(x) > 4, 2 * float(ndtr(-4.0)))
     assert not agreement(np.abs(x) > 4, 4 * float(ndtr(-4.0)))
+
+
+def test_radius_and_angle_are_independent(normals: npt.NDArray[np.float64]) -> None:
+    # They come from the same word. Coarse cells of both, and of digits that lie deeper, must be filled evenly.
+    radius = np.exp(-0.5 * (normals[:, 0] ** 2 + normals[:, 1] ** 2)).ravel()  # uniform
+    angle = (np.arctan2(normals[:, 1], normals[:, 0]).ravel() / (2 * math.pi)) % 1.0
+    for scale in (1, 2**10):
+        cells = (radius * 16 * scale % 16).astype(int) * 16 + (angle * 16 * scale % 16).astype(int)
+        counts, expected = np.bincount(cells, minlength=256), len(cells) / 256
+        chi_squared = float(((counts - expected) ** 2 / expected).sum())
+        assert 140 < chi_squared < 400  # 255 +- 23: p > 1e-6 on both sides
+    # An angle that knew the radius to one part in sixteen would not pass.
+    known = (radius * 16).astype(int) * 16 + (radius * 16).astype(int)
+    assert ((np.bincount(known, minlength=256) - expected) ** 2 / expected).sum() > 1e5
 
 
 @pytest.mark.parametrize("power", [1, 2])
