@@ -83,6 +83,7 @@ GROUPS: dict[str, list[click.Option]] = {
         _field("--warm-up", type=float, help="Of one_cycle: the fraction that goes up."),
         _field("--perturbation", help="NAME or NAME:option=value,... such as shrink_perturb:shrink=0.4,noise=0.1."),
         _field("--interval", "-P", type=int, help="The perturbation acts every P epochs."),
+        _field("--snapshots", help="Epochs such as 20,40 whose weights are kept, for 'validate perturbation --run'."),
     ],
     "Computation": [
         _setting("--workers", default="1", show_default=True, help="Processes; auto: one per core."),
@@ -192,7 +193,13 @@ def config_of(options: Mapping[str, Any], preset: str | None, given: Mapping[str
         if "data_dir" in of_data and "data_dir" in asked:
             raise ValueError(f"--data-dir={asked['data_dir']} and --data with a path exclude each other")
         fields = {name: value for name, value in fields.items() if name not in ("data_dir", "data_sha256")} | of_data
-    for name, kind, example in (("hidden", int, "32,32"), ("milestones", int, "60,120"), ("betas", float, "0.9,0.999")):
+    lists = (
+        ("hidden", int, "32,32"),
+        ("milestones", int, "60,120"),
+        ("snapshots", int, "20,40"),
+        ("betas", float, "0.9,0.999"),
+    )
+    for name, kind, example in lists:
         if name in asked:
             asked[name] = _numbers(name, asked[name], kind, example)
     if "members" in asked:

@@ -71,7 +71,7 @@ def _study_config(
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
-    help="A finished 'jostle train' with --snapshot: its networks are the unperturbed ones.",
+    help="A finished 'jostle train' with --snapshots: its networks are the unperturbed ones.",
 )
 @click.option("--show-preset", is_flag=True, help="Print the preset, to copy and change, and stop.")
 @click.option("--members", type=int, help="Unperturbed networks.")
@@ -122,7 +122,7 @@ def validate_perturbation(
         refuse_options(
             click.get_current_context(),
             ("members", "epochs", "learning_rate", "seed", "branch_epochs"),
-            "a new training",
+            "a new training, not with --run",
         )
     config = _study_config(preset, run, overrides, training, perturbations)
     from nnval.perturbation import run_study, untrained

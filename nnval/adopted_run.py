@@ -29,7 +29,7 @@ def adoptable(run: str | Path) -> TrainingConfig:
         "a perturbation": config.perturbation is not None,
         f"the target {config.target}, where members stopped": config.target is not None,
         "members that were branched from another run": disk.read_description(Path(run))["branch"] is not None,
-        "no snapshots of its survivors: train it with --snapshot EPOCH, the epoch at which they are to be perturbed": (
+        "no snapshots of its survivors: train it with --snapshots EPOCHS, those at which they are to be perturbed": (
             not config.snapshots
         ),
     }
