@@ -83,7 +83,7 @@ def train(
             data=data,
         )
     if config.device == "auto" and result.config.device == "cpu":
-        hint("trained on the CPU, since torch finds no CUDA device here; --device cpu asks for that", quiet)
+        hint("on the CPU, since torch found no CUDA device when the run began; --device cpu asks for that", quiet)
     if before is not None and before == _time_of_end(out):
         hint(f"{out} was finished already; nothing was trained", quiet)
     _print_result(result, as_json)

@@ -100,7 +100,9 @@ GROUPS: dict[str, list[click.Option]] = {
     ],
 }
 
-_SETTINGS = ("out", "preset", "status", "download", "workers", "scheduler", "threads", "no_lock", "as_json", "quiet")
+MOST_WORKERS, MOST_MEMBERS = 256, 10**7
+"""What is asked for beyond this is a slip of the finger."""
+
 _BELONGS_TO = {
     "hidden": ("model", ("mlp",)),
     "momentum": ("optimizer", ("sgd",)),
@@ -146,13 +148,17 @@ def _numbers(name: str, text: str, kind: type, example: str) -> tuple[Any, ...]:
 
 
 def _members(text: str) -> dict[str, int]:
-    first, colon, end = text.partition(":")
+    first, _, end = text.partition(":") if ":" in text else ("0", ":", text)
     try:
-        if not colon:
-            return {"members": int(text), "first_member": 0}
-        return {"members": int(end) - int(first), "first_member": int(first)}
+        range_ = range(int(first), int(end))
     except ValueError:
-        raise ValueError(f"members={text!r} must be a number, or A:B for those numbered A to B - 1") from None
+        range_ = range(0)
+    if not 0 <= range_.start < range_.stop <= MOST_MEMBERS:
+        raise ValueError(
+            f"members={text!r} must be a number >= 1, or A:B for those numbered A to B - 1: "
+            f"0 <= A < B <= {MOST_MEMBERS}"
+        )
+    return {"members": len(range_), "first_member": range_.start}
 
 
 def _train_size(text: str) -> int | None:
@@ -166,8 +172,8 @@ def parse_workers(text: str) -> int:
     """A number of processes; 0 for one per core."""
     if text == "auto":
         return 0
-    if not text.isdecimal():
-        raise ValueError(f"workers={text!r} must be a whole number, or auto for one per core")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise ValueError(f"workers={text!r} must be a whole number from 1 to {MOST_WORKERS}, or auto for one per core")
     return int(text)
 
 

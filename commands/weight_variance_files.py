@@ -98,7 +98,9 @@ def _drawn_curvatures(modes: HeavyBall, noises: dict[str, GradientNoise], crosso
     eta, beta = modes.learning_rate, modes.momentum
     steepest, given = 2 * (1 + beta) / eta, np.ravel(modes.curvature)
     flattest = min(1e-6 * steepest, float(given[given > 0].min(initial=steepest)), (crossover or steepest) / 100)
-    grid = np.geomspace(flattest, max(0.95 * steepest, float(given.max(initial=0.0))), 241)
+    # Closer to the bound everything diverges, and would leave no room on the axis for the rest.
+    highest = max(0.95 * steepest, float(given.max(initial=0.0)))
+    grid = np.geomspace(flattest, highest, 241)
     # A mode rings with the frequency phi if eta lambda = 1 + beta - 2 sqrt(beta) cos(phi), damped at the rate below.
     damping = -math.log(beta) / 2 if beta > 0 else math.inf
     for noise in noises.values():
@@ -109,7 +111,7 @@ def _drawn_curvatures(modes: HeavyBall, noises: dict[str, GradientNoise], crosso
         angles = (lines[:, np.newaxis] + around).ravel()
         angles = angles[(angles > 0) & (angles < math.pi)]
         grid = np.append(grid, (1 + beta - 2 * math.sqrt(beta) * np.cos(angles)) / eta)
-    return np.unique(grid[(grid >= flattest) & (grid < 0.9999 * steepest)])
+    return np.unique(grid[(grid >= flattest) & (grid <= highest)])
 
 
 def _line_spacing(noise: GradientNoise) -> float | None:

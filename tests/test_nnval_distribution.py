@@ -173,6 +173,10 @@ def test_blocks_that_are_there_stay_and_are_not_reached_across(tmp_path):
     assert not (tmp_path / "done.json").exists()  # more is planned than was merged
     (tmp_path / "done.json").write_text("{}")
     assert len(plan_blocks(tmp_path, range(5, 6), None, most=4, workers=1)) == 1
+    assert not (tmp_path / "done.json").exists()  # a block is not done: a power failure may have brought the mark back
+    for path in (tmp_path, tmp_path / "members" / "0004-0005"):
+        (path / "done.json").write_text("{}")
+    assert len(plan_blocks(tmp_path, range(5, 6), None, most=4, workers=1)) == 1
     assert (tmp_path / "done.json").exists()
     blocks = plan_blocks(tmp_path, range(11), None, most=4, workers=1)
     assert [block.path.name for block in blocks] == ["0000-0003", "0004-0005", "0006-0009", "0010"]
@@ -627,3 +631,44 @@ def test_status_of_a_run_at_work_has_a_rate(tmp_path):
     assert status.work == 40 + 2  # the third epoch is not saved yet
     assert status.rate == pytest.approx(2 / 10, rel=0.1)
     assert status.seconds_left == pytest.approx((240 - 42) / status.rate)
+
+
+class ThreadPool:
+    """A worker with several threads, as a Dask worker may be."""
+
+    size, slots = 2, 2
+
+    def __init__(self):
+        self._executor = ThreadPoolExecutor(2)
+
+    def submit(self, function, *arguments):
+        return self._executor.submit(function, *arguments)
+
+    def renew(self, error):
+        raise error
+
+    def close(self):
+        self._executor.shutdown()
+
+
+def test_threads_of_a_worker_do_not_share_random_numbers(tmp_path, monkeypatch):
+    # Dropout draws from torch's generator, which belongs to the process.
+    (tmp_path / "dropping.py").write_text(
+        "import math\nfrom torch import nn\n\ndef network(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(shape), classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(CONFIG, model="dropping:network", execution="loop", stack_size=1)
+    train(tmp_path / "serial", config)
+
+    @contextlib.contextmanager
+    def connect(*_):
+        pool = ThreadPool()
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+    monkeypatch.setattr(ensemble, "connect", connect)
+    train(tmp_path / "threads", config, workers=2)
+    assert merged(tmp_path / "threads") == merged(tmp_path / "serial")

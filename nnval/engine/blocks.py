@@ -98,11 +98,13 @@ def plan_blocks(
     Returns:
         All blocks, old and new, that hold any of the members.
     """
-    owned = {member for block in planned_blocks(directory, children) for member in block.members}
+    planned = planned_blocks(directory, children)
+    owned = {member for block in planned for member in block.members}
     missing = sum(member not in owned for member in members)
-    if missing:
+    if missing or not all(block.done for block in planned):
         # First of all: from now on, what is merged is not everything.
-        (directory / disk.DONE).unlink(missing_ok=True)
+        disk.remove(directory / disk.DONE)
+    if missing:
         rounds = math.ceil(missing / (most * workers))
         size = most if workers == 1 else math.ceil(missing / (rounds * workers))
         # A block is named by its first and last member, so that it must not reach across one that has a block.

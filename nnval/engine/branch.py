@@ -15,6 +15,7 @@ from nnval.engine.checkpoint import BlockState, read_state
 from nnval.engine.config import TrainingConfig
 from nnval.engine.member_stack import MemberStack, MemberView
 from nnval.engine.optimizers import Optimizer
+from nnval.engine.results import lacks_blocks
 
 _OF_DATA_AND_MODEL = (
     "data", "train_size", "validation_size", "validation_from", "label_noise", "data_seed", "model", "hidden"
@@ -112,6 +113,8 @@ def snapshot_members(run: str | Path, epoch: int) -> npt.NDArray[np.int64]:
         RunDirectoryError: if the directory holds no run, or that has no such snapshot.
     """
     disk.read_description(Path(run))
+    if (Path(run) / disk.DONE).exists() and lacks_blocks(Path(run)):
+        raise disk.RunDirectoryError(f"{run} lacks blocks that it once had; run its command again to train them anew")
     survivors = [state.stack.members for state in _states(Path(run), epoch)]
     if not survivors:
         raise disk.RunDirectoryError(

@@ -82,7 +82,7 @@ def train_ensemble(
         raise ValueError(f"checkpoint_seconds={checkpoint_seconds} must be >= 0; 0 saves after each epoch")
     if workers < 0:
         raise ValueError(f"workers={workers} must be >= 1, or 0 for one per core")
-    workers = workers or available_cores()
+    workers = min(workers or available_cores(), config.members)
     if scheduler is not None and workers > 1:
         raise ValueError(f"workers={workers} and scheduler={scheduler!r} exclude each other: Dask has its own workers")
     if not lock and (workers > 1 or scheduler is not None):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnval.engine import run_directory as disk
-from nnval.engine.blocks import Block
+from nnval.engine.blocks import Block, children_of, planned_blocks
 from nnval.engine.checkpoint import Outcome
 from nnval.engine.config import TrainingConfig
 from nnval.engine.loop import EpochRecord
@@ -139,10 +139,21 @@ def finished_members(directory: Path, members: Sequence[int]) -> EnsembleResult 
         directory: of the run.
         members: ids.
     """
-    if not (directory / disk.DONE).exists():
+    if not (directory / disk.DONE).exists() or lacks_blocks(directory):
         return None
     result = _read(directory, [directory], members)
     return result if len(result.members) == len(members) else None
+
+
+def lacks_blocks(directory: Path) -> bool:
+    """Whether members of a finished run have no finished block: somebody removed it, to train them anew.
+
+    Args:
+        directory: of the run.
+    """
+    blocks = planned_blocks(directory, children_of(disk.read_description(directory)["branch"]))
+    there = {member for block in blocks if block.done for member in block.members}
+    return not there.issuperset(int(row["run"]) for row in _table(directory / disk.MEMBERS))
 
 
 def read_members(directory: Path, blocks: Sequence[Block], members: Sequence[int]) -> EnsembleResult:

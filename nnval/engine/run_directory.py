@@ -128,12 +128,29 @@ def write_from(path: Path, offset: int, content: bytes) -> int:
     with _storing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
+            if os.fstat(descriptor).st_size < offset:  # the system would fill the gap with zeros
+                raise RunDirectoryError(
+                    f"{path} is shorter than its checkpoint says: somebody changed it; remove {path.parent} to train "
+                    "these members anew"
+                )
             os.ftruncate(descriptor, offset)
             os.lseek(descriptor, offset, os.SEEK_SET)
             _write(descriptor, content)
         finally:
             os.close(descriptor)
     return offset + len(content)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, if it is there, so that a power failure does not bring it back.
+
+    Raises:
+        StorageError: if that fails.
+    """
+    if path.exists():
+        with _storing(path):
+            path.unlink(missing_ok=True)
+        _sync_directory(path.parent)
 
 
 def make_directory(path: Path) -> None:

@@ -44,22 +44,26 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """Turns the first Ctrl-C into a request, so that the epoch is finished and saved; a second one stops at once."""
+    """Turns the first Ctrl-C into a request, so that the epoch is finished and saved; a second one stops at once.
+
+    So does SIGTERM, by which schedulers of clusters announce the end.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def request(*_: object) -> None:
         if stop.requested:
             raise KeyboardInterrupt
         stop.request()
 
-    if before is not None:  # a handler that was not set from Python cannot be put back
-        signal.signal(signal.SIGINT, request)
+    mine = [number for number, handler in before.items() if handler is not None]  # others cannot be put back
+    for number in mine:
+        signal.signal(number, request)
     try:
         yield stop
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        for number in mine:
+            signal.signal(number, before[number])

@@ -216,12 +216,17 @@ class _SessionStop(Stop):
         return self._requested
 
 
+_one_at_a_time = threading.Lock()
+"""Held while a block is trained: a Dask worker may have several threads, but torch's generators, its number of threads
+and its choice of algorithms belong to the process."""
+
 _datasets: dict[str, ImageData] = {}
-_of_thread = threading.local()  # a training loop serves one thread; a Dask worker may have several
+_prepared: dict[tuple[Any, ...], tuple[Plan, TrainingLoop]] = {}
+"""What the last task of this process needed."""
 
 
 def _data(config: TrainingConfig) -> ImageData:
-    """Loaded once in a process, and shared by its threads."""
+    """Loaded once in a process."""
     values = config.to_dict()
     key = canonical_json({name: values[name] for name in (*_OF_DATA, "device")})
     data = _datasets.get(key)
@@ -232,16 +237,19 @@ def _data(config: TrainingConfig) -> ImageData:
     return data
 
 
-def _prepared(task: _Task, stop: Stop) -> tuple[Plan, TrainingLoop]:
-    key = (task.directory, canonical_json(task.config.to_dict()), task.parents)
-    if getattr(_of_thread, "key", None) != key:
+def _prepare(task: _Task, stop: Stop) -> tuple[Plan, TrainingLoop]:
+    # A directory may be made anew while a worker lives, and then be computed in another way.
+    how = canonical_json(disk.read_json(task.directory / disk.EXECUTION))
+    key = (task.directory, canonical_json(task.config.to_dict()), task.parents, how)
+    if key not in _prepared:
         plan = make_plan(task.config, task.parents, task.directory, _data(task.config))
         disk.check_run(task.directory, plan.description)
         with disk.locked(task.directory, pause=stop.pause):
             disk.record_environment(task.directory, environment(plan.device))
         execution, _ = recorded_execution(plan, task.directory)
-        _of_thread.key, _of_thread.prepared = key, (plan, plan.loop(execution))
-    return _of_thread.prepared
+        _prepared.clear()
+        _prepared[key] = plan, plan.loop(execution)
+    return _prepared[key]
 
 
 def _train_task(task: _Task, block: Block) -> bool:
@@ -259,6 +267,6 @@ def _train_task(task: _Task, block: Block) -> bool:
             f"the worker {platform.node()} does not see the locks of {task.directory}: the file system must lock files "
             "across machines; use a directory elsewhere, or workers on one machine"
         )
-    with thread_count(task.threads):
-        plan, loop = _prepared(task, stop)
+    with _one_at_a_time, thread_count(task.threads):
+        plan, loop = _prepare(task, stop)
         return train_block(plan, loop, block, lambda state: None, checkpoint_seconds=task.checkpoint_seconds, stop=stop)
