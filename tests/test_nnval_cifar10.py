@@ -24,7 +24,7 @@ def archive(shared_data: Path) -> Path:
 
 
 def test_lenet_reaches_the_usual_accuracy(archive: Path, tmp_path: Path) -> None:
-    # 60 to 66 % on the 10,000 test images; two runs of 20 epochs had 64.96 and 63.84 % (figures/data/lenet_cifar10.csv).
+    # On the 10,000 test images; two runs had 64.96 and 63.84 % (figures/data/lenet_cifar10.csv).
     result = train(archive, tmp_path / "lenet", "--preset", "kuehn2025", "--members", 1, "--threads", 2)
     assert result["horizon"] == 1
     (line,) = (tmp_path / "lenet" / "members.csv").read_text().splitlines()[1:]
