@@ -207,8 +207,8 @@ def read_description(directory: Path) -> dict[str, Any]:
         raise RunDirectoryError(f"{directory / CONFIG} was not written by jostle; choose another directory")
     if there.get("schema") != SCHEMA:
         raise RunDirectoryError(
-            f"{directory} was written by another version of jostle (schema {there.get('schema')!r}, this one reads {SCHEMA}); "
-            "choose another directory, or remove it"
+            f"{directory} has schema {there.get('schema')!r}; this version of jostle reads {SCHEMA}: choose another "
+            "directory, or remove it"
         )
     return there
 
