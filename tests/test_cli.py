@@ -179,7 +179,7 @@ def test_training_again_does_nothing_and_says_so(run):
         (("--hidden", "a,b"), "hidden='a,b' must be whole numbers"),
         (("--batch-size", 0), "batch_size=0"),
         (("--momentum", 1), "momentum=1"),
-        (("--members", 0), "members=0"),
+        (("--members", 0), "members='0' must be a number >= 1"),
         (("--device", "tpu"), "tpu"),
         (("--train-size", 5000), "5000"),
     ],
