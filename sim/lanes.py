@@ -205,7 +205,7 @@ def normal_pairs(state, normals):
     """Two standard normal numbers for each lane, by Box and Muller's method: sqrt(-2 ln u) (cos a, sin a).
 
     Accurate to 2e-11; the largest possible is 8.5 in absolute value. One word of 64 bits serves a pair, which saves a
-    sixth of the time: its high bits make u, its low ones the angle. Both have more digits than that, but u to 2^-37 and
+    tenth of the time: its high bits make u, its low ones the angle. Both have more digits than that, but u to 2^-37 and
     the angle to 2^-26 of a turn are made of different bits, and independent.
 
     Args:

@@ -37,7 +37,7 @@ class geometric:  # named like its two siblings; a class, so that Perturber know
         if not 0 < self.probability <= 1:
             raise ValueError(f"probability={self.probability} must be in (0, 1]: 1 / probability is the mean interval")
 
-    def __call__(self, epoch: int, generator: torch.Generator) -> bool:  # noqa: D102
+    def __call__(self, epoch: int, generator: torch.Generator) -> bool:  # noqa: D102 -- of the protocol
         return bool(torch.rand((), generator=generator, device=generator.device) < self.probability)
 
 

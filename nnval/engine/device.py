@@ -36,7 +36,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each from another kind of device
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device={name!r} cannot be used here ({reason}); device='cpu' always can") from None
     if device.type == "meta":
@@ -158,7 +158,7 @@ class Numerics:
         def call(*arguments: Any) -> torch.Tensor:
             try:
                 return whole(*arguments)
-            except Exception as error:
+            except Exception as error:  # the compiler's have no public base class; all others go on as they are
                 if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                     reason = str(error).strip().partition("\n")[0]
                     raise ValueError(f"compiled=True: torch.compile failed ({reason}); use compiled=False") from error

@@ -48,7 +48,7 @@ def _function(model: str) -> Callable[[Shape, int], Any]:
             f"model={model!r}: there is no module {error.name!r}, neither in the current directory {os.getcwd()} nor "
             "installed; change to the directory where it lies, or install it"
         ) from None
-    except Exception as error:
+    except Exception as error:  # a stranger's code may raise anything
         raise ValueError(f"model={model!r}: importing {name} failed ({_one_line(error)})") from error
     if not hasattr(module, attribute):
         where = getattr(module, "__file__", None) or name
@@ -70,7 +70,7 @@ def _check_logits(model: str, network: nn.Module, shape: Shape, classes: int) ->
     try:
         with torch.no_grad():
             logits = network(torch.zeros(2, *shape))
-    except Exception as error:
+    except Exception as error:  # a stranger's code may raise anything
         raise ValueError(
             f"model={model!r} does not take a batch of two images of (channels, height, width) = {shape} on the CPU "
             f"({_one_line(error)}); build it for the shape that it is called with"
@@ -101,7 +101,7 @@ def own_network(model: str, shape: Shape, classes: int) -> nn.Module:
         function = _function(model)
         try:
             network = function(shape, classes)
-        except Exception as error:
+        except Exception as error:  # a stranger's code may raise anything
             raise ValueError(
                 f"model={model!r}: calling it with {shape}, {classes} failed ({_one_line(error)})"
             ) from error

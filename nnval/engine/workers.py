@@ -173,7 +173,7 @@ class _Dispatch:
                 broken = error
                 self._ready.append(block)
                 self._lost[block.path] += 1
-            except Exception as error:
+            except Exception as error:  # whatever a task met: kept, and raised when the others have saved
                 if type(error).__name__ == "KilledWorker":  # of dask, which need not be installed
                     broken = error
                 elif not (isinstance(error, disk.Interrupted) and self._stop.requested):
