@@ -6,7 +6,6 @@ the perturbation every P epochs, from fresh seeds, measures it at some of them. 
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,20 +20,15 @@ from nnval.engine.pool import EnsembleTask, prepare_workers, train_all
 from nnval.engine.results import EnsembleResult
 from nnval.study import PeriodicRun, PerturbedOnceRun, Protocol, Study, StudyConfig
 from sim.random_streams import stream
+from theory.branch_epochs import APPROXIMATION_MARGIN, transfer_reasons
 from theory.estimate import Estimate, compare, holm
 from theory.hazard import constant_hazard_test
-from theory.prediction import LONG_RESIDUALS, PerturbationData, PerturbedOnce, Prediction
+from theory.perturbed_once import PerturbedOnce
+from theory.prediction import LONG_RESIDUALS, PerturbationData, Prediction
 from theory.quasi_steady_state import distance_to, kolmogorov_smirnov_relaxation, stationarity
 from theory.survival import FirstPassages, Survival
 
 Progress = Callable[[int, int, str], None]
-
-APPROXIMATION_MARGIN = 0.05
-"""Model error granted to Eq. (9) and to the renewal predictor inside their regimes; full resetting is exact."""
-
-
-TRANSFER_MARGIN = 0.25
-"""Predictions from two branch epochs that are shown to differ by less than this waive the test of a constant hazard."""
 
 
 def run_study(
@@ -286,16 +280,21 @@ def _predictions(study: Study, once: Sequence[PerturbedOnceRun]) -> dict[str, tu
     horizon = config.training.epochs
     if not once:
         data = _data(study, None)
-        return {"restart": tuple(data.predict("restart", interval) for interval in range(1, horizon + 1))}
+        return {"restart": data.predictions("restart", range(1, horizon + 1))}
     *earlier, last = (_data(study, run) for run in once)
     recovery = _recovery_epoch(study, once[-1])
     result = {}
+    intervals = range(1, min(config.follow, horizon) + 1)
     for predictor in ("rare", "renewal"):
+        of_earlier = [data.predictions(predictor, intervals) for data in earlier]
         predictions = []
-        for interval in range(1, min(config.follow, horizon) + 1):
-            prediction = last.predict(predictor, interval, relaxation_epoch=study.relaxation_epoch)
-            others = [data.predict(predictor, interval) for data in earlier] if interval < config.branch_epoch else []
-            reasons = [*prediction.reasons, *_transfer_reasons(study, prediction, others)]
+        for i, prediction in enumerate(last.predictions(predictor, intervals, relaxation_epoch=study.relaxation_epoch)):
+            interval = prediction.interval
+            others = [of_epoch[i] for of_epoch in of_earlier] if interval < config.branch_epoch else []
+            transfer = transfer_reasons(
+                prediction, others, branch_epoch=config.branch_epoch, hazard_test=study.hazard_test
+            )
+            reasons = [*prediction.reasons, *transfer]
             renews = last.residual_psi is not None and last.residual_psi[interval] > LONG_RESIDUALS
             if predictor == "renewal" and renews and (recovery is None or interval < recovery):
                 when = "while they were followed" if recovery is None else f"before {recovery} epochs have passed"
@@ -313,24 +312,6 @@ def _data(study: Study, once: PerturbedOnceRun | None) -> PerturbationData:
         replicates=study.config.replicates,
         rng=stream(study.config.training.seed, "bootstrap"),
     )
-
-
-def _transfer_reasons(study: Study, prediction: Prediction, others: Sequence[Prediction]) -> list[str]:
-    """Why residuals measured at P* may not be those at P (see docs/decisions/005-what-validates-a-prediction.md)."""
-    if prediction.interval == study.config.branch_epoch:
-        return []
-    value, error = prediction.restricted_mean.value, prediction.restricted_mean.standard_error
-    shown = bool(others)
-    for other in others:
-        difference = abs(other.restricted_mean.value - value)
-        # Both rest on the same unperturbed runs, so this is more than the error of the difference.
-        half_width = 1.96 * math.hypot(error, other.restricted_mean.standard_error)
-        if difference - half_width > APPROXIMATION_MARGIN * value:
-            return ["the epoch of the one perturbation matters: predictions from the branch epochs differ"]
-        shown = shown and difference + half_width <= TRANSFER_MARGIN * value
-    if shown or study.hazard_test is None or not study.hazard_test.is_rejected:
-        return []
-    return [study.hazard_test.describe()]
 
 
 def with_comparisons(study: Study) -> Study:

@@ -13,7 +13,8 @@ from nnval.engine.config import TrainingConfig
 from nnval.engine.results import EnsembleResult
 from theory.estimate import Comparison, Estimate
 from theory.hazard import HazardTest
-from theory.prediction import PerturbedOnce, Prediction
+from theory.perturbed_once import PerturbedOnce
+from theory.prediction import Prediction
 from theory.quasi_steady_state import Stationarity
 from theory.survival import FirstPassages, Survival
 

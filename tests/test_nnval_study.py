@@ -144,24 +144,6 @@ def test_diverged_networks_never_reach_the_target(study):
     assert passages.times.tolist() == study.first_passages.times.tolist()
 
 
-def test_one_branch_epoch_leaves_the_verdict_to_the_hazard(study):
-    """And two waive it only if their predictions are shown to agree, not if they are too noisy to tell."""
-    rejected = HazardTest(2, 12, Estimate(0.1, 0.01, 24), np.array([0.3, 0.01]), 1e-9, 30)
-    judged = dataclasses.replace(study, hazard_test=rejected)
-    prediction = study.protocols[1].predictions["renewal"][3]
-
-    def like(value, error):
-        return dataclasses.replace(prediction, restricted_mean=Estimate(value, error, 24))
-
-    reasons = perturbation._transfer_reasons
-    assert "hazard is not constant" in reasons(judged, like(10, 0.1), [])[0]
-    assert reasons(judged, like(10, 0.1), [like(10.5, 0.1)]) == []
-    assert "hazard is not constant" in reasons(judged, like(10, 2), [like(10.5, 2)])[0]
-    assert "branch epochs differ" in reasons(judged, like(10, 0.1), [like(14, 0.1)])[0]
-    constant = dataclasses.replace(study, hazard_test=None)
-    assert reasons(constant, like(10, 2), [like(10.5, 2)]) == []
-
-
 def test_directory_of_another_study_is_refused(study):
     other = StudyConfig.from_dict(SMALL | {"target": 0.5})
     with pytest.raises(RunDirectoryError, match=r"target: 0.87 there, 0.5 asked for"):

@@ -96,7 +96,7 @@ def test_describe() -> None:
     changing = constant_hazard_test(Survival(np.array([1000.0, 800, 700, 600]), np.array([200.0, 100, 10, 10])), 0)
     assert changing.describe().endswith("it changes 14.0-fold")
     constant = constant_hazard_test(Survival(np.array([1000.0, 900, 810]), np.array([100.0, 90, 81])), 0)
-    assert constant.describe() == "the hazard is constant after epoch 0 (271 first passages, p = 1)"
+    assert constant.describe() == "a constant hazard is not rejected after epoch 0 (271 first passages, p = 1)"
 
 
 # ---- Geometric tail --------------------------------------------------------------------------------------------------

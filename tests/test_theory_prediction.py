@@ -18,11 +18,11 @@ from theory.markov_chain import (
     survival,
 )
 from theory.perturbation import predicted_mean, predicted_restricted_mean
+from theory.perturbed_once import PerturbedOnce
 from theory.prediction import (
     BestInterval,
     Functional,
     PerturbationData,
-    PerturbedOnce,
     Prediction,
     best_prediction,
     speed_up_lower_bound,

@@ -13,7 +13,8 @@ import pytest
 from theory.discrete_resetting import optimal_restart_interval, sharp_restart_mean
 from theory.estimate import Estimate, agreement
 from theory.hazard import constant_hazard_test, geometric_tail_mean
-from theory.prediction import PerturbationData, PerturbedOnce, speed_up_lower_bound
+from theory.perturbed_once import PerturbedOnce
+from theory.prediction import PerturbationData, speed_up_lower_bound
 from theory.survival import FirstPassages, Survival
 
 pytestmark = pytest.mark.shared
@@ -47,9 +48,7 @@ def perturbed_every(directory: Path, perturbation: str, interval: int) -> FirstP
 
 def perturbed_once(directory: Path, perturbation: str) -> PerturbedOnce:
     """Runs perturbed at epoch 100 (and at 200, which none of them lives to see)."""
-    runs = perturbed_every(directory, perturbation, 100)
-    late = runs.times > 100
-    return PerturbedOnce(FirstPassages(runs.times[late] - 100, runs.observed[late]), 100, 100)
+    return PerturbedOnce.from_periodic(perturbed_every(directory, perturbation, 100), 100)
 
 
 def prediction_data(directory: Path, unperturbed: FirstPassages, perturbation: str) -> PerturbationData:

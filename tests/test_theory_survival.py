@@ -289,9 +289,9 @@ TRUE, FALSE = np.array([True]), np.array([False])
         ),
         (lambda: SURVIVAL.padded(7), r"epoch=7 lies beyond the horizon 6"),
         (lambda: SURVIVAL.restricted_mean(7), r"epoch=7 lies beyond the horizon 6"),
-        (lambda: SURVIVAL.restricted_mean(0), r"horizon=0 must lie between 1 and"),
+        (lambda: SURVIVAL.restricted_mean(0), r"horizon=0 must be >= 1"),
         (lambda: SURVIVAL.band(1.0), r"level=1\.0 must lie strictly between 0 and 1"),
-        (lambda: restricted_mean(np.ones(3), 4), r"horizon=4 must lie between 1 and 3, where the survival ends"),
+        (lambda: restricted_mean(np.ones(3), 4), r"horizon=4 must lie between 0 and 3, where the survival ends"),
     ],
 )
 def test_refuses(call: Callable[[], object], message: str) -> None:

@@ -11,6 +11,7 @@ Continuous time is theory.resetting; any other perturbation of a known chain is 
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,28 +24,36 @@ UNKNOWN_TAIL = 1e-12
 """Share of a mean that may lie beyond the last known survival before it is refused."""
 
 
-def check_interval(survival: npt.NDArray, interval: int) -> int:
-    """Refuse a perturbation interval outside the known survival.
+Epochs = int | npt.NDArray[np.integer]
+"""One number of epochs, or several at once."""
+
+
+@overload
+def check_interval(survival: npt.NDArray, interval: int) -> int: ...
+@overload
+def check_interval(survival: npt.NDArray, interval: Epochs) -> Epochs: ...
+def check_interval(survival: npt.NDArray, interval: Epochs) -> Epochs:
+    """Refuse perturbation intervals outside the known survival.
 
     Args:
         survival: Psi(0..H), shape (..., H + 1).
-        interval: P [epochs].
+        interval: P [epochs], or several, shape (k,).
 
     Returns:
-        The interval as an int.
+        The interval as an int, or the intervals as an array of them.
 
     Raises:
-        ValueError: unless interval is a whole number with 1 <= P <= H.
+        ValueError: unless each is a whole number with 1 <= P <= H.
     """
-    horizon = survival.shape[-1] - 1
-    if interval % 1 != 0 or not 1 <= interval <= horizon:
-        raise ValueError(
-            f"interval={interval} must be a whole number of epochs from 1 to {horizon}, the last known one"
-        )
-    return int(interval)
+    horizon, intervals = survival.shape[-1] - 1, np.asarray(interval)
+    wrong = (intervals != np.floor(intervals)) | ~((intervals >= 1) & (intervals <= horizon))
+    if intervals.ndim > 1 or wrong.any():
+        which = intervals[wrong].flat[0] if wrong.any() else f"array of shape {intervals.shape}"
+        raise ValueError(f"interval={which} must be a whole number of epochs from 1 to {horizon}, the last known one")
+    return intervals.astype(np.int64) if intervals.ndim else int(intervals)
 
 
-def sharp_restart_mean(survival: npt.NDArray, interval: int, overhead: float = 0.0) -> npt.NDArray:
+def sharp_restart_mean(survival: npt.NDArray, interval: Epochs, overhead: float = 0.0) -> npt.NDArray:
     """E[T_P] = (sum_{t<P} Psi(t) + c Psi(P)) / (1 - Psi(P)) under restart every P epochs.
 
     Exact for independent restarts of any process. Infinite where Psi(P) = 1: no run ever finishes within P. Note that
@@ -52,11 +61,11 @@ def sharp_restart_mean(survival: npt.NDArray, interval: int, overhead: float = 0
 
     Args:
         survival: Psi(0..H), shape (..., H + 1).
-        interval: P, 1 <= P <= H [epochs].
+        interval: P, 1 <= P <= H [epochs]; or several, shape (k,).
         overhead: c >= 0, the time lost by each restart [epochs].
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
         ValueError: if the interval is out of range, or the overhead negative.
@@ -118,28 +127,38 @@ def sharp_restart_survival(survival: npt.NDArray, interval: int, horizon: int) -
     return survival[..., interval, None] ** cycle * survival[..., phase]
 
 
-def sharp_restart_restricted_mean(survival: npt.NDArray, interval: int, horizon: int) -> npt.NDArray:
+def sharp_restart_restricted_mean(survival: npt.NDArray, interval: Epochs, horizon: Epochs) -> npt.NDArray:
     """E[min(T_P, H)] under restart every P epochs, finite even where E[T_P] is not.
 
     With H = k P + s: sum_{t<P} Psi(t) (1 + Psi(P) + ... + Psi(P)^(k-1)) + Psi(P)^k sum_{t<s} Psi(t).
 
     Args:
         survival: Psi(0..), shape (..., at least P + 1).
-        interval: P [epochs].
-        horizon: H >= 0 [epochs]; may exceed the survival's end.
+        interval: P [epochs]; or several, shape (k,).
+        horizon: H >= 0 [epochs], or one for each interval; may exceed the survival's end.
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
-        ValueError: if the interval is out of range.
+        ValueError: if an interval is out of range.
     """
     interval = check_interval(survival, interval)
-    cycles, rest = divmod(horizon, interval)
-    psi_end = survival[..., interval]
-    one_cycle = restricted_mean(survival, interval)
-    powers = psi_end[..., None] ** np.arange(cycles + 1)
-    return one_cycle * powers[..., :cycles].sum(axis=-1) + powers[..., cycles] * survival[..., :rest].sum(axis=-1)
+    cycles, rest = np.divmod(horizon, interval)
+    powers_sum, power = _geometric_sum(survival[..., interval], cycles)
+    return restricted_mean(survival, interval) * powers_sum + power * restricted_mean(survival, rest)
+
+
+def _geometric_sum(ratio: npt.NDArray, terms: Epochs) -> tuple[npt.NDArray, npt.NDArray]:
+    """(1 + z + ... + z^(m-1), z^m), term by term: (1 - z^m) / (1 - z) has no complex-step derivative at z = 1."""
+    several = np.ndim(terms) > 0
+    counts, z = np.atleast_1d(terms), ratio if several else ratio[..., None]
+    total, power = np.zeros_like(z), np.ones_like(z)
+    for done in range(int(counts.max(initial=0))):
+        going_on = np.flatnonzero(counts > done)
+        total[..., going_on] += power[..., going_on]
+        power[..., going_on] *= z[..., going_on]
+    return (total, power) if several else (total[..., 0], power[..., 0])
 
 
 @dataclass(frozen=True)
@@ -177,7 +196,7 @@ def optimal_restart_interval(survival: npt.NDArray, overhead: float = 0.0) -> Op
         OptimalInterval(interval=2, mean=4.0, is_boundary=False)
     """
     horizon = survival.shape[-1] - 1
-    means = np.array([float(sharp_restart_mean(survival, p, overhead)) for p in range(1, horizon + 1)])
+    means = sharp_restart_mean(survival, np.arange(1, horizon + 1), overhead)
     if not math.isfinite(means.min()):
         raise ValueError(f"no run finishes by epoch {horizon}: every restart interval up to there has E[T_P] = inf")
     # Without memory all intervals are equal, and rounding must not choose among them.

@@ -67,7 +67,7 @@ class HazardTest:
             return f"the hazard is not constant {where}: it {change}"
         if not self.is_decidable:
             return f"too few first passages to tell whether the hazard is constant {where}"
-        return f"the hazard is constant {where}"
+        return f"a constant hazard is not rejected {where}"
 
 
 def constant_hazard_test(survival: Survival, start: int, stop: int | None = None, *, segments: int = 4) -> HazardTest:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.discrete_resetting import (
+    Epochs,
     check_interval,
     sharp_restart_mean,
     sharp_restart_restricted_mean,
@@ -31,7 +32,7 @@ from theory.survival import restricted_mean
 PREDICTORS = ("restart", "rare", "renewal")
 
 
-def perturbed_mean(survival: npt.NDArray, interval: int, residual_mean: npt.ArrayLike) -> npt.NDArray:
+def perturbed_mean(survival: npt.NDArray, interval: Epochs, residual_mean: npt.ArrayLike) -> npt.NDArray:
     """E[T_P] = sum_{t<P} Psi(t) + Psi(P) taubar_P.
 
     Exact if ``residual_mean`` is the mean residual with the perturbation repeated every P. If it is that of runs
@@ -42,11 +43,11 @@ def perturbed_mean(survival: npt.NDArray, interval: int, residual_mean: npt.Arra
 
     Args:
         survival: Psi(0..H), shape (..., H + 1).
-        interval: P, 1 <= P <= H [epochs].
-        residual_mean: taubar [epochs], broadcastable to (...).
+        interval: P, 1 <= P <= H [epochs]; or several, shape (k,).
+        residual_mean: taubar [epochs], broadcastable to the result.
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
         ValueError: if the interval is out of range.
@@ -63,7 +64,7 @@ def perturbed_mean(survival: npt.NDArray, interval: int, residual_mean: npt.Arra
     return restricted_mean(survival, interval) + survival[..., interval] * np.where(nobody, 0, residual_mean)
 
 
-def renewal_mean(survival: npt.NDArray, residual_survival: npt.NDArray, interval: int) -> npt.NDArray:
+def renewal_mean(survival: npt.NDArray, residual_survival: npt.NDArray, interval: Epochs) -> npt.NDArray:
     """E[T_P] = sum_{t<P} Psi(t) + Psi(P) sum_{t<P} Psi_res(t) / (1 - Psi_res(P)).
 
     Valid if survivors of the unperturbed process at P, and survivors of P epochs after a perturbation, are both in the
@@ -72,10 +73,10 @@ def renewal_mean(survival: npt.NDArray, residual_survival: npt.NDArray, interval
     Args:
         survival: Psi(0..H), shape (..., H + 1).
         residual_survival: Psi_res(0..F) of runs perturbed once, shape (..., F + 1).
-        interval: P, 1 <= P <= min(H, F) [epochs].
+        interval: P, 1 <= P <= min(H, F) [epochs]; or several, shape (k,).
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
         ValueError: if the interval is out of range.
@@ -156,7 +157,7 @@ def predicted_survival(
 
 
 def predicted_mean(
-    predictor: str, survival: npt.NDArray, residual_survival: npt.NDArray | None, interval: int
+    predictor: str, survival: npt.NDArray, residual_survival: npt.NDArray | None, interval: Epochs
 ) -> npt.NDArray:
     """E[T_P] by one of the three predictors.
 
@@ -165,10 +166,10 @@ def predicted_mean(
         survival: Psi(0..H), shape (..., H + 1).
         residual_survival: Psi_res(0..F), shape (..., F + 1); for ``"rare"`` it must have fallen to zero by F. Among
             several, such as bootstrap replicates, those where it has not give ``inf``.
-        interval: P [epochs].
+        interval: P [epochs]; or several, shape (k,).
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
         ValueError: for an unknown predictor, missing residuals, an interval out of range, or ``"rare"`` with residuals
@@ -185,11 +186,12 @@ def predicted_mean(
             f"Psi_res({residuals.shape[-1] - 1}) > 0: some perturbed runs are unfinished, so that the mean residual is "
             "not identified; use predicted_restricted_mean"
         )
-    return perturbed_mean(survival, interval, np.where(unfinished, np.inf, residuals.sum(axis=-1)))
+    residual_mean = np.where(unfinished, np.inf, residuals.sum(axis=-1))
+    return perturbed_mean(survival, interval, residual_mean[..., None] if np.ndim(interval) else residual_mean)
 
 
 def predicted_restricted_mean(
-    predictor: str, survival: npt.NDArray, residual_survival: npt.NDArray | None, interval: int, horizon: int
+    predictor: str, survival: npt.NDArray, residual_survival: npt.NDArray | None, interval: Epochs, horizon: Epochs
 ) -> npt.NDArray:
     """E[min(T_P, H)] by one of the three predictors: the sum over t < H of ``predicted_survival``, in closed form.
 
@@ -197,11 +199,11 @@ def predicted_restricted_mean(
         predictor: ``"restart"``, ``"rare"`` or ``"renewal"``.
         survival: Psi(0..), shape (..., at least P + 1).
         residual_survival: Psi_res(0..F), shape (..., F + 1).
-        interval: P [epochs].
-        horizon: H >= 1 [epochs]; for ``"rare"`` at most P + F.
+        interval: P [epochs]; or several, shape (k,).
+        horizon: H >= 1 [epochs], or one for each interval; for ``"rare"`` at most P + F.
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
         ValueError: for an unknown predictor, missing residuals, or an interval or horizon out of range.
@@ -210,18 +212,18 @@ def predicted_restricted_mean(
         return sharp_restart_restricted_mean(survival, interval, horizon)
     residuals = _checked_residuals(predictor, residual_survival)
     interval = check_interval(survival, interval)
-    rest = max(horizon - interval, 0)
+    rest = np.maximum(np.asarray(horizon) - interval, 0)
     if predictor == "renewal":
         after = sharp_restart_restricted_mean(residuals, interval, rest)
     else:
         _check_horizon(residuals, interval, horizon)
-        after = residuals[..., :rest].sum(axis=-1)
-    return survival[..., : min(interval, horizon)].sum(axis=-1) + survival[..., interval] * after
+        after = restricted_mean(residuals, rest)
+    return restricted_mean(survival, np.minimum(interval, horizon)) + survival[..., interval] * after
 
 
-def _check_horizon(residual_survival: npt.NDArray, interval: int, horizon: int) -> None:
+def _check_horizon(residual_survival: npt.NDArray, interval: Epochs, horizon: Epochs) -> None:
     followed = residual_survival.shape[-1] - 1
-    if horizon > interval + followed:
+    if np.any(np.asarray(horizon) > interval + followed):
         raise ValueError(
             f"horizon={horizon} exceeds interval + {followed} = {interval + followed}: perturbed runs were followed "
             f"for {followed} epochs"

@@ -11,6 +11,7 @@ come E[T_P] and E[min(T_P, H)] for any perturbation interval P by the predictors
 How often the intervals cover the truth was measured: docs/decisions/004-intervals.md.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from theory.discrete_resetting import check_interval
 from theory.estimate import Estimate, bootstrap_weights, percentile_interval
 from theory.hazard import HazardTest
+from theory.influence import influence
 from theory.perturbation import predicted_mean, predicted_restricted_mean
+from theory.perturbed_once import PerturbedOnce
 from theory.survival import (
     FirstPassages,
     Floats,
     Survival,
+    restricted_mean,
     survival_from_counts,
-    survival_from_hazard,
 )
 
 LONG_RESIDUALS = 0.05
@@ -35,40 +39,6 @@ LONG_RESIDUALS = 0.05
 MINIMUM_COMPLETIONS = 10
 """Below this many first passages behind the rate of success within P the delta-method error is too small; percentile
 intervals cover down to about four (docs/decisions/004-intervals.md)."""
-
-
-@dataclass(frozen=True, eq=False)
-class PerturbedOnce:
-    """Residual times of runs that survived to an epoch and were perturbed there once.
-
-    Attributes:
-        residuals: epochs from the perturbation to the target; 1 is the first epoch after it.
-        epoch: P*, after whose evaluation the perturbation acted.
-        followed: F, epochs for which the perturbed runs were followed. Some may have stopped earlier; if all unfinished
-            ones did, residuals are known up to the last stop only.
-        parents: for each residual the index of its unperturbed run, or None if the perturbed runs had parents of their
-            own (they are then resampled independently).
-    """
-
-    residuals: FirstPassages
-    epoch: int
-    followed: int
-    parents: npt.NDArray[np.int64] | None = None
-
-    def __post_init__(self) -> None:
-        if self.epoch < 1 or self.followed < 1:
-            raise ValueError(f"epoch={self.epoch} and followed={self.followed} must be >= 1")
-        if self.residuals.horizon > self.followed:
-            raise ValueError(f"followed={self.followed} is below the longest residual {self.residuals.horizon}")
-        if self.parents is None:
-            return
-        parents = np.asarray(self.parents)
-        if parents.shape != (self.residuals.n,) or parents.dtype.kind not in "iu":
-            raise ValueError(
-                f"parents of shape {parents.shape} and type {parents.dtype} for {self.residuals.n} residuals: each "
-                "needs the number of its unperturbed run"
-            )
-        object.__setattr__(self, "parents", parents)
 
 
 @dataclass(frozen=True)
@@ -156,20 +126,40 @@ class PerturbationData:
         if self.horizon < 1:
             raise ValueError(f"horizon={self.horizon} must be >= 1")
         Survival.of(unperturbed).at(self.horizon)  # refuses a horizon that the data do not reach
-        weights = bootstrap_weights(unperturbed.n, replicates, rng)
+        self._weights = bootstrap_weights(unperturbed.n, replicates, rng)
         self._counts = unperturbed.counts(horizon=self.horizon)
         self.psi = survival_from_counts(*self._counts)
-        self._psi_replicates = survival_from_counts(*unperturbed.counts(weights, self.horizon))
+        self._psi_replicates = survival_from_counts(*unperturbed.counts(self._weights, self.horizon))
         self.residual_psi: Floats | None = None
         self._residual_replicates: Floats | None = None
-        if perturbed_once is None:
-            return
+        if perturbed_once is not None:
+            self._add(perturbed_once, rng)
+
+    def with_perturbed_once(self, perturbed_once: PerturbedOnce, rng: np.random.Generator) -> "PerturbationData":
+        """The same unperturbed runs and resamples of them, with other residuals.
+
+        Args:
+            perturbed_once: residuals after one perturbation.
+            rng: generator of the bootstrap of residuals without parents.
+
+        Returns:
+            New data; what it shares with these cancels in comparisons.
+
+        Raises:
+            ValueError: if the children's parents do not exist or had already finished.
+        """
+        data = copy.copy(self)
+        data._add(perturbed_once, rng)
+        return data
+
+    def _add(self, perturbed_once: PerturbedOnce, rng: np.random.Generator) -> None:
+        self.perturbed_once = perturbed_once
         children, parents = perturbed_once.residuals, perturbed_once.parents
         if parents is None:
-            child_weights = bootstrap_weights(children.n, replicates, rng)
+            child_weights = bootstrap_weights(children.n, len(self._weights), rng)
         else:
             self._check_parents(parents, perturbed_once.epoch)
-            child_weights = weights[:, parents]
+            child_weights = self._weights[:, parents]
         # Once Psi_res has fallen to zero it is known for ever; else as long as a run was followed.
         complete = Survival.of(children).is_complete
         known = max(perturbed_once.followed, self.horizon) if complete else children.horizon
@@ -188,6 +178,11 @@ class PerturbationData:
                 "can't have been perturbed there"
             )
 
+    @property
+    def resamples(self) -> int:
+        """Number of bootstrap replicates."""
+        return len(self._weights)
+
     def estimate(self, functional: Functional) -> Estimate:
         """A functional of the two survivals with delta-method error and bootstrap interval.
 
@@ -198,29 +193,74 @@ class PerturbationData:
             The estimate; where it is infinite so is its standard error. Its n is that of the smaller of the samples
             behind it: the unperturbed runs, and the families of perturbed ones.
         """
-        value = float(functional(self.psi, self.residual_psi))
-        interval = percentile_interval(functional(self._psi_replicates, self._residual_replicates))
-        if not math.isfinite(value):
-            return Estimate(value, math.inf, self.unperturbed.n, interval)
-        return Estimate(value, *self._delta_error(functional), interval)
 
-    def _delta_error(self, functional: Functional) -> tuple[float, int]:
-        """Root of the sum over independent units of their squared influence, and the size of the smaller sample."""
-        influence = _influence(self.unperturbed, self._counts, lambda psi: functional(psi, self.residual_psi))
-        n, once = len(influence), self.perturbed_once
-        if once is None:
-            return math.sqrt(float((influence**2).sum())), n
-        of_children = _influence(
-            once.residuals, self._residual_counts, lambda residuals: functional(self.psi, residuals)
+        def one(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
+            return np.asarray(functional(psi, residual_psi))[..., None]
+
+        return self.estimates(one)[0]
+
+    def estimates(self, functional: Functional) -> tuple[Estimate, ...]:
+        """``estimate`` of several numbers at once, such as the means at many intervals.
+
+        Args:
+            functional: maps (Psi, Psi_res) of shapes (..., H + 1) and (..., F + 1) to numbers of shape (..., k).
+
+        Returns:
+            The k estimates.
+        """
+        values = functional(self.psi, self.residual_psi)
+        replicates = self.replicates(functional)
+        with np.errstate(invalid="ignore"):  # infinite ones have no derivative, and need none
+            errors, sizes = self._delta_errors(functional)
+        return tuple(
+            Estimate(value, error, int(size), percentile_interval(column))
+            if math.isfinite(value)
+            else Estimate(value, math.inf, self.unperturbed.n, percentile_interval(column))
+            for value, error, size, column in zip(values.tolist(), errors.tolist(), sizes, replicates.T, strict=True)
         )
+
+    def replicates(self, functional: Functional) -> Floats:
+        """A functional of the bootstrap replicates.
+
+        Args:
+            functional: of the two survivals, evaluated on arrays with leading axes.
+
+        Returns:
+            Shape (B, ...). Two data sets made with equal generators have equal resamples of equal unperturbed runs.
+        """
+        return functional(self._psi_replicates, self._residual_replicates)
+
+    def influence(self, functional: Functional) -> tuple[Floats, Floats | None]:
+        """First-order effect of each run on a functional: what the estimate owes to it, times 1 / n.
+
+        Args:
+            functional: maps (Psi, Psi_res) to numbers of shape (..., k); evaluated with complex steps.
+
+        Returns:
+            Influence of each unperturbed run, shape (n, k), and of each perturbed one, shape (m, k), or None without
+            them. The squares of independent units add up to the variance of the estimate.
+        """
+        of_runs = influence(self.unperturbed, self._counts, lambda psi: functional(psi, self.residual_psi))
+        if self.perturbed_once is None:
+            return of_runs, None
+        of_children = influence(
+            self.perturbed_once.residuals, self._residual_counts, lambda residuals: functional(self.psi, residuals)
+        )
+        return of_runs, of_children
+
+    def _delta_errors(self, functional: Functional) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Root of the sum over independent units of their squared influence, and the size of the smaller sample."""
+        of_units, of_children = self.influence(functional)
+        sizes, once = np.full(of_units.shape[1], len(of_units)), self.perturbed_once
+        if once is None or of_children is None:
+            return np.sqrt((of_units**2).sum(axis=0)), sizes
         families = len(of_children) if once.parents is None else len(np.unique(once.parents))
-        if of_children.any():
-            n = min(n, families)
+        sizes = np.where(of_children.any(axis=0), np.minimum(sizes, families), sizes)
         if once.parents is None:
-            influence = np.concatenate([influence, of_children])
+            of_units = np.concatenate([of_units, of_children])
         else:
-            influence = influence + np.bincount(once.parents, of_children, minlength=len(influence))
-        return math.sqrt(float((influence**2).sum())), n
+            np.add.at(of_units, once.parents, of_children)
+        return np.sqrt((of_units**2).sum(axis=0)), sizes
 
     def predict(
         self,
@@ -230,7 +270,7 @@ class PerturbationData:
         relaxation_epoch: int | None = None,
         hazard_test: HazardTest | None = None,
     ) -> Prediction:
-        """The training time with a perturbation every P epochs.
+        """``predictions`` at one interval.
 
         Args:
             predictor: ``"restart"`` (full resetting, exact), ``"rare"`` (Eq. 9) or ``"renewal"``.
@@ -239,38 +279,75 @@ class PerturbationData:
             hazard_test: test of a constant hazard after t_r.
 
         Returns:
-            The prediction, with ``reasons`` where the predictor is outside its regime. With ``"rare"`` its horizon is
-            lowered to P + F if not all perturbed runs were followed to the target.
+            The prediction.
 
         Raises:
             ValueError: for an interval out of range, or missing residuals.
         """
+        (prediction,) = self.predictions(
+            predictor, [interval], relaxation_epoch=relaxation_epoch, hazard_test=hazard_test
+        )
+        return prediction
+
+    def predictions(
+        self,
+        predictor: str,
+        intervals: Sequence[int],
+        *,
+        relaxation_epoch: int | None = None,
+        hazard_test: HazardTest | None = None,
+    ) -> tuple[Prediction, ...]:
+        """The training time with a perturbation every P epochs, for several P at once.
+
+        Args:
+            predictor: ``"restart"`` (full resetting, exact), ``"rare"`` (Eq. 9) or ``"renewal"``.
+            intervals: P, each from 1 to H [epochs].
+            relaxation_epoch: t_r, from which on survivors look stationary; None if no such epoch was found.
+            hazard_test: test of a constant hazard after t_r.
+
+        Returns:
+            A prediction for each, with ``reasons`` where the predictor is outside its regime. With ``"rare"`` its
+            horizon is lowered to P + F if not all perturbed runs were followed to the target.
+
+        Raises:
+            ValueError: for an interval out of range, or missing residuals.
+        """
+        if len(intervals) == 0:
+            return ()
+        chosen = check_interval(self.psi, np.asarray(intervals))
         followed = self.horizon if self.residual_psi is None else len(self.residual_psi) - 1
-        if predictor == "renewal" and interval > followed:
+        if predictor == "renewal" and np.max(chosen) > followed:
             raise ValueError(
-                f"interval={interval} exceeds the {followed} epochs for which perturbed runs were followed: follow "
-                "them longer"
+                f"interval={np.max(chosen)} exceeds the {followed} epochs for which perturbed runs were followed: "
+                "follow them longer"
             )
         identified = predictor != "rare" or (self.residual_psi is not None and self.residual_psi[-1] == 0)
-        horizon = min(self.horizon, interval + followed) if predictor == "rare" else self.horizon
+        horizons = np.full(len(intervals), self.horizon)
+        if predictor == "rare":
+            horizons = np.minimum(horizons, chosen + followed)
 
         def restricted(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
-            return predicted_restricted_mean(predictor, psi, residual_psi, interval, horizon)
+            return predicted_restricted_mean(predictor, psi, residual_psi, chosen, horizons)
 
         def speed_up(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
-            return psi[..., :horizon].sum(axis=-1) / restricted(psi, residual_psi)
+            return restricted_mean(psi, horizons) / restricted(psi, residual_psi)
 
         def mean(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
-            return predicted_mean(predictor, psi, residual_psi, interval)
+            return predicted_mean(predictor, psi, residual_psi, chosen)
 
-        return Prediction(
-            predictor=predictor,
-            interval=interval,
-            horizon=horizon,
-            restricted_mean=self.estimate(restricted),
-            mean=self.estimate(mean) if identified else None,
-            speed_up=self.estimate(speed_up),
-            reasons=tuple(self._reasons(predictor, interval, relaxation_epoch, hazard_test)),
+        restricted_means, speed_ups = self.estimates(restricted), self.estimates(speed_up)
+        means = self.estimates(mean) if identified else [None] * len(intervals)
+        return tuple(
+            Prediction(
+                predictor=predictor,
+                interval=interval,
+                horizon=horizon,
+                restricted_mean=restricted_means[i],
+                mean=means[i],
+                speed_up=speed_ups[i],
+                reasons=tuple(self._reasons(predictor, interval, relaxation_epoch, hazard_test)),
+            )
+            for i, (interval, horizon) in enumerate(zip(intervals, horizons.tolist(), strict=True))
         )
 
     def _reasons(
@@ -327,8 +404,8 @@ class PerturbationData:
             horizon = min(horizon, intervals[0] + len(self.residual_psi) - 1)
 
         def best(psi: npt.NDArray, residual_psi: npt.NDArray | None) -> npt.NDArray:
-            means = [predicted_restricted_mean(predictor, psi, residual_psi, p, horizon) for p in intervals]
-            return np.asarray(intervals)[np.argmin(means, axis=0)]
+            means = predicted_restricted_mean(predictor, psi, residual_psi, np.asarray(intervals), horizon)
+            return np.asarray(intervals)[np.argmin(means, axis=-1)]
 
         interval = int(best(self.psi, self.residual_psi))
         low, high = percentile_interval(best(self._psi_replicates, self._residual_replicates))
@@ -349,26 +426,6 @@ def speed_up_lower_bound(unperturbed: Survival, prediction: Prediction) -> float
     if prediction.mean is None:
         return None
     return unperturbed.restricted_mean(unperturbed.horizon).value / prediction.mean.value
-
-
-def _influence(
-    sample: FirstPassages, counts: tuple[Floats, Floats], functional: Callable[[npt.NDArray], npt.NDArray]
-) -> Floats:
-    """Influence of each run on a functional of Psi: sum_t dF/dh_t (dN_i(t) - h_t Y_i(t)) / n_t.
-
-    The slopes dF/dh_t are complex-step derivatives: exact to machine precision, for any functional.
-    """
-    at_risk, events = counts
-    hazard = np.divide(events, at_risk, out=np.zeros_like(events), where=at_risk > 0)
-    step = 1e-30
-    moved = functional(survival_from_hazard(hazard + 1j * step * np.eye(len(hazard))))
-    slopes = np.broadcast_to(np.imag(moved) / step, hazard.shape)
-    per_event = np.divide(slopes, at_risk, out=np.zeros_like(slopes), where=at_risk > 0)
-    compensator = np.concatenate([[0.0], np.cumsum(per_event * hazard)])
-    last = np.minimum(sample.times, len(slopes))
-    # A passage beyond the horizon is survival as far as the functional can see.
-    passed = sample.observed & (sample.times <= len(slopes))
-    return np.where(passed, per_event[last - 1], 0.0) - compensator[last]
 
 
 def best_prediction(predictions: Sequence[Prediction]) -> Prediction | None:

@@ -125,16 +125,18 @@ def stationarity(
     grid = _grid(values, alive, first, last)
     # Row 0 is the data, the others are resamples of whole runs.
     weights = np.concatenate([np.ones((1, len(values))), bootstrap_weights(len(values), replicates, rng)])
-    cdf = np.stack([_distribution(values[:, t], alive[:, t], weights, grid) for t in range(values.shape[1])])
+    cdf = [_distribution(values[:, t], alive[:, t], weights, grid) for t in range(values.shape[1])]
     spread = _spread(_samples(values, alive)[first - 1 : last], reference)
-    late = _mean_of_known(cdf[first - 1 : last])
-    difference = cdf - late
-    noise = difference[:, 1:] - difference[:, :1]
-    if kind == "wasserstein":
-        spreads = spread * _relative_spreads(late, grid)
-        distance, by_chance = _area(np.abs(difference), grid) / spreads, _area(np.abs(noise), grid) / spread
-    else:
-        distance, by_chance = (np.abs(d).max(axis=-1) for d in (difference, noise))
+    late = _mean_of_known(np.stack(cdf[first - 1 : last]))
+    spreads = spread * _relative_spreads(late, grid)
+    distance, by_chance = np.empty((len(cdf), replicates + 1)), np.empty((len(cdf), replicates))
+    for t, of_epoch in enumerate(cdf):  # one epoch fits the cache, all together would not
+        difference = of_epoch - late
+        noise = difference[1:] - difference[:1]
+        if kind == "wasserstein":
+            distance[t], by_chance[t] = _area(np.abs(difference), grid) / spreads, _area(np.abs(noise), grid) / spread
+        else:
+            distance[t], by_chance[t] = np.abs(difference).max(axis=-1), np.abs(noise).max(axis=-1)
     chance = _mean_of_known(by_chance.T**2)
     # A resample has its own noise on top of that of the data.
     resampled = _signed_root(distance[:, 1:] ** 2 - 2 * chance[:, None])
@@ -283,9 +285,9 @@ def _distribution(values: Floats, alive: npt.NDArray[np.bool_], weights: npt.NDA
     """Distribution function of the survivors on the grid for every weighting of the runs, shape (B, G)."""
     if not alive.any():
         return np.full((len(weights), len(grid)), np.nan)
-    w = weights[:, alive].astype(np.float64)
-    below = (values[alive, None] <= grid).astype(np.float64)
-    total = w.sum(axis=1, keepdims=True)
+    w = weights[:, alive].astype(np.float32)  # counts: exact, and twice as fast
+    below = (values[alive, None] <= grid).astype(np.float32)
+    total = w.sum(axis=1, dtype=np.float64)[:, None]
     return np.divide(w @ below, total, out=np.full((len(w), len(grid)), np.nan), where=total > 0)
 
 

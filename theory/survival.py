@@ -142,22 +142,27 @@ def survival_from_hazard(hazard: npt.NDArray) -> npt.NDArray:
     return np.concatenate([ones, np.cumprod(1 - hazard, axis=-1)], axis=-1)
 
 
-def restricted_mean(survival: npt.NDArray, horizon: int) -> npt.NDArray:
+def restricted_mean(survival: npt.NDArray, horizon: int | npt.NDArray[np.integer]) -> npt.NDArray:
     """E[min(T, H)] = sum_{t=0}^{H-1} Psi(t).
 
     Args:
         survival: Psi(0..), shape (..., at least H).
-        horizon: H >= 1 [epochs].
+        horizon: H >= 0 [epochs]; or several at once, shape (k,).
 
     Returns:
-        Shape (...) [epochs].
+        Shape (...), or (..., k) for several [epochs].
 
     Raises:
-        ValueError: if the horizon is below 1 or beyond the survival's end.
+        ValueError: if a horizon is negative or beyond the survival's end.
     """
-    if not 1 <= horizon <= survival.shape[-1]:
-        raise ValueError(f"horizon={horizon} must lie between 1 and {survival.shape[-1]}, where the survival ends")
-    return survival[..., :horizon].sum(axis=-1)
+    horizons, end = np.asarray(horizon), survival.shape[-1]
+    if horizons.size and not 0 <= horizons.min() <= horizons.max() <= end:
+        outside = horizons[(horizons < 0) | (horizons > end)].flat[0]
+        raise ValueError(f"horizon={outside} must lie between 0 and {end}, where the survival ends")
+    if horizons.ndim == 0:
+        return survival[..., : int(horizons)].sum(axis=-1)
+    nothing = np.zeros((*survival.shape[:-1], 1), dtype=survival.dtype)
+    return np.concatenate([nothing, np.cumsum(survival, axis=-1)], axis=-1)[..., horizons]
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +290,8 @@ class Survival:
             >>> Survival.of(sample).restricted_mean(3).value
             2.0
         """
+        if horizon < 1:
+            raise ValueError(f"horizon={horizon} must be >= 1")
         psi = self.padded(horizon)
         value = float(restricted_mean(psi, horizon))
         tail = value - np.concatenate([[0.0], np.cumsum(psi)])[1 : horizon + 1]

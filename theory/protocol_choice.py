@@ -1,0 +1,181 @@
+"""Which protocol is best, and how sure is that? Ranking with the selection of the interval inside the bootstrap.
+
+Each protocol (no perturbation, full resetting, shrink-and-perturb, ...) offers one or several intervals P at which its
+training time E[min(T_P, H)] is predicted or measured. The smallest of several estimates is too small on average: the
+minimum finds the luckiest error as much as the best interval. A percentile interval of minima inherits that twice. So
+the bootstrap repeats the choice: in replicate b the interval P_b is chosen from m_b(P), and what is wrong with the
+winner's claim is known there, because the replicates' truth is m(P): the claim is off by the factor
+m_b(P_b) / m(P_b). Dividing the data's claim m(P^) by these factors gives draws of the true training time at the chosen
+interval (a basic bootstrap of the logarithm); their quantiles are the interval, and their comparison across
+protocols the probability of being best. Replicates of different protocols share the resamples of the unperturbed
+runs, so that what is common to them cancels.
+
+Derived for jostle; coverage and calibration were measured: docs/advice.md.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from theory.estimate import Estimate, percentile_interval
+from theory.survival import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class ProtocolMeans:
+    """What is known of one protocol: its training time at some intervals.
+
+    Attributes:
+        label: name of the protocol.
+        intervals: P, shape (k,) [epochs]; a single 0 for training without perturbation.
+        sources: how each number came about: ``"unperturbed"``, ``"restart"``, ``"rare"``, ``"renewal"`` or
+            ``"measured"``.
+        means: E[min(T_P, H)], shape (k,) [epochs], finite and > 0.
+        replicates: of their bootstrap, shape (B, k).
+        n: number of independent runs behind them.
+    """
+
+    label: str
+    intervals: npt.NDArray[np.int64]
+    sources: tuple[str, ...]
+    means: Floats
+    replicates: Floats
+    n: int
+
+    def __post_init__(self) -> None:
+        k = len(self.means)
+        if k == 0 or len(self.intervals) != k or len(self.sources) != k or self.replicates.shape[1:] != (k,):
+            raise ValueError(
+                f"{self.label}: {len(self.intervals)} intervals, {len(self.sources)} sources, {k} means and replicates "
+                f"of shape {self.replicates.shape} do not belong together"
+            )
+        for name, numbers in (("means", self.means), ("replicates", self.replicates)):
+            if not (np.isfinite(numbers).all() and (numbers > 0).all()):
+                raise ValueError(f"{self.label}: {name} must be finite and > 0; restricted means are")
+
+
+@dataclass(frozen=True, eq=False)
+class ProtocolChoice:
+    """A protocol at its best interval, beside the others.
+
+    Attributes:
+        label: name of the protocol.
+        interval: P^, the interval with the smallest training time [epochs]; the shortest of several equal ones; 0 for
+            training without perturbation.
+        low, high: 95 % bootstrap interval of P^ [epochs].
+        source: how its training time is known.
+        restricted_mean: E[min(T_P, H)] at P^, corrected for the choice, as is its interval [epochs].
+        speed_up: E[min(T, H)] / E[min(T_P, H)], corrected likewise.
+        helps: probability that it is faster than training without perturbation.
+        best: probability that it is the fastest of all protocols compared.
+        is_boundary: whether P^ is the first (other than 1) or the last of several intervals, so that a better one may
+            lie beyond.
+        draws: of the training time at P^, one for each bootstrap replicate, shape (B,) [epochs]; those of two protocols
+            belong together.
+    """
+
+    label: str
+    interval: int
+    low: int
+    high: int
+    source: str
+    restricted_mean: Estimate
+    speed_up: Estimate
+    helps: float
+    best: float
+    is_boundary: bool
+    draws: Floats
+
+    def slower_by(self, other: "ProtocolChoice") -> Estimate:
+        """How many epochs more it takes than another protocol, with the error of the paired difference.
+
+        Args:
+            other: of the same ranking.
+
+        Returns:
+            The difference of the training times [epochs].
+        """
+        return _estimate_of(self.draws - other.draws, min(self.restricted_mean.n, other.restricted_mean.n))
+
+
+def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple[ProtocolChoice, ...]:
+    """Rank protocols by their training time at their best intervals.
+
+    Args:
+        unperturbed: training without perturbation, at one interval.
+        others: the protocols beside it, at the same horizon, with as many replicates.
+
+    Returns:
+        All of them, the fastest first (by the corrected training time).
+
+    Raises:
+        ValueError: if the numbers of replicates differ, or a label is used twice.
+
+    Reference: Derived for jostle; see docs/advice.md
+    """
+    protocols = [unperturbed, *others]
+    labels = [protocol.label for protocol in protocols]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels {labels} must be different")
+    if len({len(protocol.replicates) for protocol in protocols}) > 1:
+        raise ValueError(f"replicates of {labels} must be equally many")
+    draws = np.stack([selected_draws(protocol) for protocol in protocols])
+    # Protocols that are equal (no run is ever perturbed, say) share the probability.
+    fastest = draws == draws.min(axis=0)
+    best = (fastest / fastest.sum(axis=0)).mean(axis=1)
+    choices = []
+    for protocol, times, probability in zip(protocols, draws, best.tolist(), strict=True):
+        place = int(np.argmin(protocol.means))
+        intervals, interval = protocol.intervals, int(protocol.intervals[place])
+        low, high = percentile_interval(intervals[np.argmin(protocol.replicates, axis=1)])
+        choices.append(
+            ProtocolChoice(
+                label=protocol.label,
+                interval=interval,
+                low=int(low),
+                high=int(high),
+                source=protocol.sources[place],
+                restricted_mean=_positive_estimate(times, protocol.n),
+                speed_up=_positive_estimate(draws[0] / times, min(protocol.n, unperturbed.n)),
+                helps=float(((times < draws[0]) + 0.5 * (times == draws[0])).mean()),
+                best=probability,
+                is_boundary=len(intervals) > 1
+                and (interval == intervals.max() or (interval == intervals.min() and interval > 1)),
+                draws=times,
+            )
+        )
+    return tuple(sorted(choices, key=lambda choice: choice.restricted_mean.value))
+
+
+def selected_draws(protocol: ProtocolMeans) -> Floats:
+    """Draws of the true training time at the interval that the data chose.
+
+    Args:
+        protocol: its means and their replicates.
+
+    Returns:
+        Shape (B,) [epochs].
+    """
+    chosen = np.argmin(protocol.replicates, axis=1)
+    claimed = np.take_along_axis(protocol.replicates, chosen[:, None], axis=1)[:, 0]
+    return protocol.means.min() * protocol.means[chosen] / claimed
+
+
+def _positive_estimate(draws: Floats, n: int) -> Estimate:
+    """Median of draws > 0 with their spread on the logarithmic scale."""
+    logarithm = _estimate_of(np.log(draws), n)
+    middle, (low, high) = math.exp(logarithm.value), logarithm.interval()
+    return Estimate(middle, middle * logarithm.standard_error, n, (math.exp(low), math.exp(high)))
+
+
+def _estimate_of(draws: Floats, n: int) -> Estimate:
+    """Median of the draws; spread and interval are wider by what Student's t for n runs is wider than the normal."""
+    from scipy.special import stdtrit
+
+    wider = float(stdtrit(max(n - 1, 1), 0.975)) / 1.959964 * math.sqrt(n / max(n - 1, 1))
+    middle = float(np.median(draws))
+    low, high = (middle + wider * (end - middle) for end in percentile_interval(draws))
+    return Estimate(middle, wider * float(draws.std()), n, (low, high))
