@@ -1,0 +1,242 @@
+"""What the experiment of nnval.widening_valley is made of: its config and its results."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from nnval.drop_in.anti_pgd import DISTRIBUTIONS
+from nnval.engine.config import TrainingConfig
+from nnval.noisy_descent import METHODS
+from theory.absorbing import whole_number
+from theory.estimate import Comparison, Estimate, compare, holm
+from theory.noise_arguments import checked_scale
+
+Floats = npt.NDArray[np.float64]
+
+PAIRS = (
+    ("anti_pgd", "pgd"),
+    ("reshuffled", "with_replacement"),
+    ("anti_pgd", "reshuffled"),
+    ("pgd", "with_replacement"),
+)
+"""Methods that are compared: anti-correlated against white noise, then injected noise against that of batches."""
+
+PLAIN: dict[str, Any] = {
+    "optimizer": "sgd",
+    "nesterov": False,
+    "schedule": "constant",
+    "augmentation": "none",
+    "perturbation": None,
+    "interval": None,
+    "target": None,
+    "snapshots": (),
+    "precision": "float32",
+    "channels_last": False,
+    "compiled": False,
+    "execution": "auto",
+    "stack_size": None,
+}
+"""Fields of a training that must be so: nothing but the noise may differ between methods, or change in time."""
+
+
+def _quick_training() -> TrainingConfig:
+    return TrainingConfig(
+        data="digits",
+        train_size=500,
+        label_noise=0.2,
+        hidden=(32,),
+        learning_rate=0.1,
+        batch_size=20,
+        epochs=60,
+        members=8,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WideningValleyConfig:
+    """What is trained and measured.
+
+    Attributes:
+        training: network, data, learning rate, momentum, weight decay, batch size, epochs and seeds: member k has the
+            initial weights of member k of ``jostle train``, and its own split of the data (``data_seed`` + k), in which
+            all methods share. Other fields must be as in ``PLAIN``.
+        noise_scale: standard deviation of each weight's injected noise xi, > 0 [weight].
+        distribution: of xi, ``"gaussian"`` or ``"rademacher"``.
+        methods: those that are trained, of ``noisy_descent.METHODS``.
+        measure_every: epochs between measurements; the first is before, the last after training.
+        probes: random vectors for each trace, >= 2.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+
+    training: TrainingConfig = field(default_factory=_quick_training)
+    noise_scale: float = 0.05
+    distribution: str = "gaussian"
+    methods: Sequence[str] = METHODS
+    measure_every: int = 20
+    probes: int = 64
+
+    def __post_init__(self) -> None:
+        for name, allowed in PLAIN.items():
+            value = getattr(self.training, name)
+            if value != allowed:
+                raise ValueError(
+                    f"{name}={value!r} must be {allowed!r} here: methods may differ by their noise only, and nothing "
+                    "may change in time"
+                )
+        if self.training.members < 2:
+            raise ValueError("members must be >= 2: one pair of networks has no standard error")
+        object.__setattr__(self, "noise_scale", checked_scale("noise_scale", self.noise_scale))
+        if not self.noise_scale:
+            raise ValueError("noise_scale=0 must be > 0: without noise PGD and Anti-PGD are the same")
+        if self.distribution not in DISTRIBUTIONS:
+            raise ValueError(f"distribution={self.distribution!r} must be one of {', '.join(DISTRIBUTIONS)}")
+        if isinstance(self.methods, str) or not set(self.methods) <= set(METHODS) or len(self.methods) < 2:
+            raise ValueError(f"methods={self.methods!r} must be two or more of {', '.join(METHODS)}")
+        object.__setattr__(self, "methods", tuple(method for method in METHODS if method in self.methods))
+        every = whole_number("measure_every", self.measure_every, 1)
+        if every > self.training.epochs:
+            raise ValueError(f"measure_every={every} must be at most epochs={self.training.epochs}")
+        object.__setattr__(self, "measure_every", every)
+        object.__setattr__(self, "probes", whole_number("probes", self.probes, 2))
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """At which is measured."""
+        return (*range(0, self.training.epochs, self.measure_every), self.training.epochs)
+
+    @property
+    def members(self) -> range:
+        """The seeds."""
+        return range(self.training.first_member, self.training.first_member + self.training.members)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
+        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The experiment with these fields, such as those of a preset; those left out have their defaults.
+
+        Raises:
+            ValueError: for an unknown field, or a value out of range.
+        """
+        known = [each.name for each in dataclasses.fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
+        chosen = dict(values)
+        if isinstance(chosen.get("training"), Mapping):
+            chosen["training"] = TrainingConfig.from_dict(_quick_training().to_dict() | dict(chosen["training"]))
+        return cls(**chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodCurves:
+    """What one method did, seed by seed.
+
+    A trace is that of a minimum only where the training loss is low: read them beside each other. White noise that is
+    too strong to train with also leads to small traces.
+
+    Attributes:
+        method: its name.
+        trace: Tr H of the mean training loss, without weight decay, shape (seeds, epochs); of the weights without
+            the noise, for Anti-PGD [loss / weight^2].
+        probe_error: its standard error from the random probes, which all methods share, likewise.
+        train_loss: mean over the training samples at the same weights, likewise.
+        test_accuracy: in [0, 1], likewise.
+    """
+
+    method: str
+    trace: Floats
+    probe_error: Floats
+    train_loss: Floats
+    test_accuracy: Floats
+
+    def estimates(self, quantity: str) -> tuple[Estimate, ...]:
+        """The mean over seeds at each epoch, of ``"trace"``, ``"train_loss"`` or ``"test_accuracy"``."""
+        return Estimate.from_columns(getattr(self, quantity))
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """One method against another at the end, over networks that share initial weights and data.
+
+    Attributes:
+        quantity: ``"trace"``, ``"train_loss"`` or ``"test_accuracy"``.
+        method, reference: the two.
+        difference: mean of method - reference over seeds; ``difference.interval()`` is Student's.
+        comparison: of the difference with zero, corrected for all differences of the study (Holm, 1 %).
+    """
+
+    quantity: str
+    method: str
+    reference: str
+    difference: Estimate
+    comparison: Comparison
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a difference, at a family-wise error rate of 1 %."""
+        return self.comparison.verdict == "disagrees"
+
+
+@dataclass(frozen=True, eq=False)
+class WideningValley:
+    """The result.
+
+    Attributes:
+        config: with device and check sum of the data filled in.
+        directory: of the run.
+        weights: d, of the network.
+        epochs: at which was measured.
+        curves: one for each method.
+        differences: at the last epoch, for all of ``PAIRS`` that were trained.
+    """
+
+    config: WideningValleyConfig
+    directory: Path
+    weights: int
+    epochs: tuple[int, ...]
+    curves: tuple[MethodCurves, ...]
+    differences: tuple[PairedDifference, ...]
+
+    def of(self, method: str) -> MethodCurves:
+        """The curves of a method.
+
+        Raises:
+            ValueError: if it was not trained.
+        """
+        for curves in self.curves:
+            if curves.method == method:
+                return curves
+        raise ValueError(f"method={method!r} must be one of {', '.join(each.method for each in self.curves)}")
+
+
+def paired_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference, ...]:
+    """All differences at the last epoch, with verdicts that hold together.
+
+    Args:
+        curves: of methods whose seeds are the same, in the same order; at least two seeds.
+
+    Returns:
+        Those of ``PAIRS`` that are there, for the trace, the training loss and the test accuracy.
+    """
+    by_name = {each.method: each for each in curves}
+    pairs = [pair for pair in PAIRS if set(pair) <= by_name.keys()]
+    found: list[tuple[str, str, str, Estimate]] = []
+    for quantity in ("trace", "train_loss", "test_accuracy"):
+        for method, reference in pairs:
+            ends = [getattr(by_name[name], quantity)[:, -1] for name in (method, reference)]
+            found.append((quantity, method, reference, Estimate.from_samples(ends[0] - ends[1])))
+    nothing = Estimate(0.0, 0.0, 1)
+    compared = [compare(f"{quantity}, {a} - {b}", nothing, measured) for quantity, a, b, measured in found]
+    return tuple(PairedDifference(*each, comparison) for each, comparison in zip(found, holm(compared), strict=True))
