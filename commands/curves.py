@@ -1,19 +1,30 @@
-"""Predictions from training curves, for ``predict resetting`` and ``predict perturbation``."""
+"""Options of predictions from training curves, and ``predict resetting --curves``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import emit_json, estimate_json, hint, print_table
+from commands.shared import emit_json, estimate_json, hint, prepared_directory, print_table, write_file
 
 if TYPE_CHECKING:
     from theory.estimate import Estimate
     from theory.prediction import Prediction
+
+READING = ("metric", "count", "direction")
+"""Options that say how to read a log."""
+
+CURVE_ONLY = (*READING, "horizon", "replicates", "seed")
+"""Options that mean nothing without ``--curves``, beside ``--target`` and ``--interval``."""
+
+COUNTS = {"auto": "auto", "from-zero": "from_zero", "from-one": "from_one", "untrained-first": "untrained_first"}
+
+MOST_NOTES = 12
+"""Guesses made in reading that are shown on stderr; --json has all."""
 
 
 def curve_options(*, interval_type: click.ParamType | type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,18 +39,34 @@ def curve_options(*, interval_type: click.ParamType | type) -> Callable[[Callabl
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for option in (
-            click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and a figure."),
+            click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and figures."),
             click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the bootstrap."),
             click.option(
-                "--replicates", default=2000, show_default=True, type=click.IntRange(min=100), help="Bootstrap."
+                "--replicates", default=2000, show_default=True, type=click.IntRange(100, 10**6), help="Bootstrap."
             ),
             click.option("--interval", "-P", "intervals", multiple=True, type=interval_type, help="P, repeatable."),
             click.option("--horizon", type=click.IntRange(min=1), help="Of the restricted means; default: the data's."),
-            click.option("--direction", type=click.Choice(["up", "down"]), default="up", show_default=True),
-            click.option("--zero-based", is_flag=True, help="The file counts its epochs from 0."),
-            click.option("--metric", help="Column to read, if the file has several."),
+            click.option(
+                "--direction",
+                type=click.Choice(["up", "down"]),
+                help="Which way the metric gets better. Default: what its name says (accuracy: up, loss: down).",
+            ),
+            click.option(
+                "--count",
+                type=click.Choice(list(COUNTS)),
+                default="auto",
+                show_default=True,
+                help="Number of the evaluation after the first epoch. from-one: 1. from-zero: 0. untrained-first: 1; 0 "
+                "is the untrained network, which is left out. auto: 0 if epochs begin there, and a note; else 1.",
+            ),
+            click.option("--metric", help="Column or tag to read, if there are several."),
             click.option("--target", type=float, help="Value of the metric at which training is over."),
-            click.option("--curves", type=click.Path(), help="CSV (run,epoch,metric) or a run directory."),
+            click.option(
+                "--curves",
+                type=click.Path(),
+                help="Unperturbed runs: CSV, Parquet or JSON lines (a row per evaluation, or a column per run), a "
+                "directory of such files, of TensorBoard events, or of 'jostle train'.",
+            ),
         ):
             command = option(command)
         return command
@@ -47,20 +74,68 @@ def curve_options(*, interval_type: click.ParamType | type) -> Callable[[Callabl
     return decorate
 
 
-def _target(target: float | None) -> float:
+def reading_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``read_curves``.
+
+    Args:
+        settings: those of the command that are in ``READING``.
+
+    Returns:
+        What ``read_curves`` takes.
+    """
+    return {**settings, "count": COUNTS[settings["count"]]}
+
+
+def check_target(target: float | None) -> float:
+    """The target, which curves need.
+
+    Args:
+        target: the option.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: if it was not given.
+    """
     if target is None:
         raise ValueError("--target is missing: give the value of the metric at which training is over")
     return target
 
 
-def _epochs(intervals: Sequence[float]) -> list[int]:
-    for interval in intervals:
-        if interval < 1 or interval != int(interval):
-            raise ValueError(f"--interval {interval:g} must be a whole number of epochs, at least 1")
-    return [int(interval) for interval in intervals]
+def show_assumptions(assumptions: Sequence[str], quiet: bool) -> None:
+    """What was guessed in reading, on stderr.
+
+    Args:
+        assumptions: sentences.
+        quiet: leave them out.
+    """
+    from nnval.advice_text import wrapped
+
+    if assumptions:
+        hint("Read as:", quiet)
+    for sentence in assumptions[:MOST_NOTES]:
+        hint("\n".join(wrapped(sentence, terminal_width(), "  ")), quiet)
+    if len(assumptions) > MOST_NOTES:
+        hint(f"  and {len(assumptions) - MOST_NOTES} notes more, in --json", quiet)
 
 
-def _prediction_json(prediction: Prediction) -> dict[str, Any]:
+def terminal_width() -> int:
+    """Columns that text may take: those of the terminal, within reason."""
+    import shutil
+
+    return min(max(shutil.get_terminal_size((110, 24)).columns, 60), 120)
+
+
+def prediction_json(prediction: Prediction) -> dict[str, Any]:
+    """A prediction for ``--json``.
+
+    Args:
+        prediction: with its regime.
+
+    Returns:
+        All its numbers.
+    """
     return {
         "predictor": prediction.predictor,
         "interval": prediction.interval,
@@ -73,6 +148,13 @@ def _prediction_json(prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def _epochs(intervals: Sequence[float]) -> list[int]:
+    for interval in intervals:
+        if interval < 1 or interval != int(interval):
+            raise ValueError(f"--interval {interval:g} must be a whole number of epochs, at least 1")
+    return [int(interval) for interval in intervals]
+
+
 def _print_predictions(predictions: Sequence[Prediction], horizon: int) -> None:
     def mean(p: Prediction) -> str:
         return "-" if p.mean is None else f"{p.mean.value:.2f}"
@@ -81,8 +163,7 @@ def _print_predictions(predictions: Sequence[Prediction], horizon: int) -> None:
     for p in predictions:
         low, high = p.restricted_mean.interval()
         restricted = f"{p.restricted_mean.value:.2f} ({low:.2f} to {high:.2f})"
-        note = "" if p.horizon == horizon else f"horizon {p.horizon}; "
-        verdict = note + ("; ".join(p.reasons) or "valid")
+        verdict = "; ".join(p.reasons) or "valid"
         rows.append((p.interval, p.predictor, mean(p), restricted, f"{p.speed_up.value:.2f}", verdict))
     header = ("P", "predictor", "E[T_P]", f"E[min(T_P,{horizon})], 95 %", "speed-up", "validity")
     print_table(header, rows, left=(1, 5))
@@ -107,30 +188,25 @@ def _with_curve(intervals: Sequence[int], longest: int, out: Path | None) -> lis
     return sorted({*intervals, *curve})
 
 
-def _write_predictions(
-    out: Path, label: str, predictions: Sequence[Prediction], unperturbed: Estimate, horizon: int
-) -> None:
+def _write_predictions(out: Path, predictions: Sequence[Prediction], unperturbed: Estimate, horizon: int) -> None:
     """``predictions.csv`` and ``training_time.png``, into a directory that is made if it isn't there."""
     from figures.perturbation import figure_training_time
     from figures.style import png_bytes
-    from nnval.engine.run_directory import make_directory, write_whole
     from nnval.tables import PREDICTION_COLUMNS, Table, prediction_rows
 
-    by_predictor = {p.predictor: [q for q in predictions if q.predictor == p.predictor] for p in predictions}
-    figure = figure_training_time(unperturbed, {label: by_predictor}, {}, horizon=horizon)
-    make_directory(out)
+    label = "full_reset"
+    figure = figure_training_time(unperturbed, {label: {"restart": predictions}}, {}, horizon=horizon)
     table = Table(PREDICTION_COLUMNS, tuple(prediction_rows(label, predictions)))
-    write_whole(out / "predictions.csv", table.to_csv().encode())
-    write_whole(out / "training_time.png", png_bytes(figure))
+    files = {"predictions.csv": table.to_csv().encode(), "training_time.png": png_bytes(figure)}
+    prepared_directory(out)
+    for name, content in files.items():
+        write_file(out / name, content)
 
 
 def resetting_from_curves(
     curves: str,
     *,
     target: float | None,
-    metric: str | None,
-    zero_based: bool,
-    direction: str,
     horizon: int | None,
     intervals: Sequence[float],
     replicates: int,
@@ -138,46 +214,52 @@ def resetting_from_curves(
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    **settings: Any,
 ) -> None:
     """Training time if every run began anew every P epochs (Eq. 5, exact): compute, print and write it.
 
     Args:
         curves: file or directory of unperturbed runs.
-        target, metric, zero_based, direction, horizon, intervals, replicates, seed, out, as_json, quiet: the options.
+        target, horizon, intervals, replicates, seed, out, as_json, quiet: the options.
+        **settings: those of reading.
     """
-    from nnval.measure.curves import read_curves
+    from nnval.measure.curves import early_stops, read_curves
     from sim.random_streams import stream
     from theory.discrete_resetting import optimal_restart_interval
     from theory.prediction import PerturbationData, speed_up_lower_bound
     from theory.survival import Survival
 
-    target, asked = _target(target), _epochs(intervals)
-    data = read_curves(curves, metric=metric, zero_based=zero_based)
-    first_passages = data.first_passages(target, direction=direction)
+    target, asked = check_target(target), _epochs(intervals)
+    data = read_curves(curves, **reading_options(settings))
+    first_passages = data.first_passages(target)
+    assumptions = [*data.assumptions, *early_stops(data, first_passages)]
     survival = Survival.of(first_passages)
     last = _horizon(horizon, first_passages.horizon)
     study = PerturbationData(first_passages, horizon=last, replicates=replicates, rng=stream(seed, "bootstrap"))
     best = optimal_restart_interval(study.psi)
     shown = _intervals(asked, best.interval, last)
-    predictions = [study.predict("restart", interval) for interval in _with_curve(shown, last, out)]
+    predictions = study.predictions("restart", _with_curve(shown, last, out))
     unperturbed = survival.restricted_mean(last)
     unfinished = survival.at(last)
-    bound = speed_up_lower_bound(survival, study.predict("restart", best.interval))
+    at_best = study.predict("restart", best.interval)
+    bound = speed_up_lower_bound(survival, at_best)
     if out is not None:
-        _write_predictions(out, "full_reset", predictions, unperturbed, last)
+        _write_predictions(out, predictions, unperturbed, last)
         predictions = [p for p in predictions if p.interval in shown]
     if as_json:
         result = {
             "metric": data.metric,
+            "unit": data.unit,
+            "direction": data.direction,
             "runs": survival.n,
             "unfinished": unfinished,
             "unperturbed_restricted_mean": estimate_json(unperturbed),
             "best": dataclasses.asdict(best) | {"speed_up_lower_bound": bound},
-            "predictions": [_prediction_json(p) for p in predictions],
+            "predictions": [prediction_json(p) for p in predictions],
+            "assumptions": assumptions,
         }
-        parameters = {"curves": curves, "metric": metric, "zero_based": zero_based, "target": target}
-        parameters |= {"direction": direction, "horizon": last, "intervals": shown, "replicates": replicates}
-        emit_json("predict resetting", parameters, seed, result)
+        parameters = {"curves": curves, **settings, "target": target, "horizon": last, "intervals": shown}
+        emit_json("predict resetting", parameters | {"replicates": replicates}, seed, result)
         return
     click.echo(f"{survival.n} runs, {data.metric}, target {target:g}: {unfinished:.1%} unfinished at epoch {last}")
     click.echo(f"unperturbed: E[min(T,{last})] = {unperturbed.value:.2f} +- {unperturbed.standard_error:.2f} epochs")
@@ -186,93 +268,6 @@ def resetting_from_curves(
     click.echo(f"best: restart every {best.interval} epochs{where}, E[T_P] = {best.mean:.2f}; seed {seed}")
     if bound is not None and bound > 1:
         click.echo(f"speed-up of the unrestricted means: E[T] / E[T_P] >= {bound:.2f}")
-    if study.predict("restart", best.interval).restricted_mean.value >= unperturbed.value:
+    if at_best.restricted_mean.value >= unperturbed.value:
         hint("restarting does not help within this horizon", quiet)
-
-
-def perturbation_from_curves(
-    curves: str,
-    *,
-    target: float | None,
-    metric: str | None,
-    zero_based: bool,
-    direction: str,
-    horizon: int | None,
-    intervals: Sequence[int],
-    replicates: int,
-    seed: int,
-    out: Path | None,
-    perturbed_once: str | None,
-    branch_epoch: int | None,
-    tolerance: float,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Training time under a perturbation every P epochs, from runs perturbed once: compute, print and write it.
-
-    Args:
-        curves: file or directory of unperturbed runs.
-        target, metric, zero_based, direction, horizon, intervals, replicates, seed, out, as_json, quiet: the options.
-        perturbed_once: file or directory of runs from their perturbation on.
-        branch_epoch: P*, where they were perturbed.
-        tolerance: of the quasi-steady state.
-    """
-    if perturbed_once is None or branch_epoch is None:
-        raise ValueError(
-            "--curves needs --perturbed-once, runs from their perturbation on, and its epoch --branch-epoch"
-        )
-    from nnval.measure.curves import read_curves
-    from sim.random_streams import stream
-    from theory.hazard import constant_hazard_test
-    from theory.prediction import PerturbationData, PerturbedOnce
-    from theory.quasi_steady_state import stationarity
-    from theory.survival import Survival
-
-    target = _target(target)
-    data = read_curves(curves, metric=metric, zero_based=zero_based)
-    children = read_curves(perturbed_once, metric=metric, zero_based=zero_based)
-    first_passages = data.first_passages(target, direction=direction)
-    survival = Survival.of(first_passages)
-    last = _horizon(horizon, first_passages.horizon)
-    if not branch_epoch < data.horizon:
-        raise ValueError(f"branch-epoch={branch_epoch} must be < {data.horizon}, the last epoch of {curves}")
-    steady = stationarity(
-        data.values,
-        first_passages,
-        reference=((branch_epoch + 1) // 2, branch_epoch),
-        tolerance=tolerance,
-        rng=stream(seed, "stationarity"),
-    )
-    relaxed = steady.relaxation_epoch
-    hazard = constant_hazard_test(survival, relaxed) if relaxed and relaxed < survival.horizon else None
-    once = PerturbedOnce(children.first_passages(target, direction=direction), branch_epoch, children.horizon)
-    study = PerturbationData(first_passages, once, horizon=last, replicates=replicates, rng=stream(seed, "bootstrap"))
-    longest = min(branch_epoch, children.horizon, last)
-    shown = _intervals(intervals, longest, longest)
-    predictions = [
-        study.predict(predictor, interval, relaxation_epoch=relaxed, hazard_test=hazard)
-        for interval in _with_curve(shown, longest, out)
-        for predictor in ("rare", "renewal")
-    ]
-    if out is not None:
-        _write_predictions(out, "perturbation", predictions, survival.restricted_mean(last), last)
-        predictions = [p for p in predictions if p.interval in shown]
-    if as_json:
-        result = {
-            "runs": survival.n,
-            "perturbed_runs": once.residuals.n,
-            "relaxation_epoch": relaxed,
-            "hazard": None if hazard is None else hazard.describe(),
-            "predictions": [_prediction_json(p) for p in predictions],
-        }
-        parameters = {"curves": curves, "perturbed_once": perturbed_once, "branch_epoch": branch_epoch}
-        parameters |= {"metric": metric, "zero_based": zero_based, "target": target, "direction": direction}
-        parameters |= {"horizon": last, "intervals": shown, "replicates": replicates, "tolerance": tolerance}
-        emit_json("predict perturbation", parameters, seed, result)
-        return
-    click.echo(f"{survival.n} runs and {once.residuals.n} perturbed once at epoch {branch_epoch}; target {target:g}")
-    click.echo(f"quasi-steady state: {'none found' if relaxed is None else f'from epoch {relaxed}'}")
-    if hazard is not None:
-        click.echo(f"hazard: {hazard.describe()}")
-    _print_predictions(predictions, last)
-    click.echo(f"seed {seed}")
+    show_assumptions(assumptions, quiet)

@@ -1,4 +1,4 @@
-"""``jostle predict perturbation`` and ``jostle simulate perturbation``."""
+"""``jostle predict perturbation`` and ``jostle simulate perturbation``; for advice from curves see commands.advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.curves import curve_options, perturbation_from_curves
+from commands.advice import Asked, advise_from_curves, scan_from_curves
+from commands.curves import CURVE_ONLY, curve_options
 from commands.shared import (
     comparison_json,
     comparison_row,
@@ -29,7 +30,7 @@ from commands.toys import TOY_ONLY, Toy, make_toy, toy_options
 if TYPE_CHECKING:
     from theory.estimate import Estimate
 
-CURVE_ONLY = ("metric", "zero_based", "direction", "horizon", "replicates", "seed", "perturbed_once", "tolerance")
+ADVICE_ONLY = ("once", "every", "scan", "precision", "tolerance")
 
 INTERVALS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Perturbation intervals of a table, unless others are asked for."""
@@ -38,14 +39,33 @@ INTERVALS = (1, 2, 3, 5, 10, 20, 50, 100)
 @click.command("perturbation")
 @toy_options(with_target=False)
 @curve_options(interval_type=click.IntRange(min=1))
-@click.option("--perturbed-once", type=click.Path(), help="Curves from the perturbation on (epoch 1).")
-@click.option("--branch-epoch", type=click.IntRange(min=1), help="P*, where runs are perturbed once; toys: 100.")
+@click.option(
+    "--once",
+    multiple=True,
+    metavar="[NAME:EPOCH=]PATH",
+    help="Curves of runs perturbed once after EPOCH, from the perturbation on (epoch 1); runs of jostle know NAME and "
+    "EPOCH. Repeatable.",
+)
+@click.option(
+    "--every",
+    multiple=True,
+    metavar="[NAME[:P]=]PATH",
+    help="Curves of runs perturbed every P epochs, from the beginning. PATH may be a pattern with * or ?; P is read "
+    "off names such as run_P20.csv. Runs of jostle know NAME and P. Repeatable.",
+)
+@click.option("--scan", metavar="LOW:HIGH:STEP", help="Targets: which protocol is best at each?")
+@click.option(
+    "--precision",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Relative standard error to plan further runs for.",
+)
+@click.option("--branch-epoch", type=click.IntRange(min=1), help="Toys: P* of the one perturbation; default: 100.")
 @click.option(
     "--tolerance",
-    default=0.25,
-    show_default=True,
     type=click.FloatRange(min=0, min_open=True, max=100),
-    help="Of the quasi-steady state, in standard deviations.",
+    help="Of the quasi-steady state, in standard deviations; default: 0.25.",
 )
 @output_options
 @click.pass_context
@@ -55,6 +75,7 @@ def predict_perturbation(
     chain: str | None,
     potential: str | None,
     branch_epoch: int | None,
+    scan: str | None,
     intervals: tuple[int, ...],
     out: Path | None,
     as_json: bool,
@@ -62,35 +83,36 @@ def predict_perturbation(
     target: float | None,
     **settings: Any,
 ) -> None:
-    """Training time under a perturbation every P epochs: from curves perturbed once, or of a toy process, exactly.
+    """Which perturbation, how often? Advice from training curves; or the training time of a toy process, exactly.
 
-    Perturbed curves count their epochs from the perturbation, which acted after the evaluation of epoch P*.
+    Unperturbed curves decide about restarting from scratch. Curves perturbed once predict other perturbations at every
+    interval P, curves perturbed every P epochs measure them. -P prints predictions beside measurements at these P.
 
     \b
+    jostle predict perturbation --curves curves.csv --target 0.72
+    jostle predict perturbation --curves plain.csv --target 0.72 --once shuffle:100=once.csv -P 20 -P 50
+    jostle predict perturbation --curves plain.csv --target 0.72 --every 'shuffle=logs/shuffle_P*.csv' --out advice
+    jostle predict perturbation --curves logs/tensorboard --metric val/loss --scan 0.5:1.5:0.1
+    jostle predict perturbation --curves runs/demo/unperturbed --target 0.9425 \\
+        --once 'runs/demo/perturbed_once/shrink_perturb/P0040' --every 'runs/demo/periodic/*/P*'
     jostle predict perturbation --chain trap_with_barrier --perturbation shrink_perturb:shrink=0.4,noise=0.1
     jostle predict perturbation --potential '(x**2 - 1)**2' --diffusivity 0.15 --epoch 0.2 --time-step 0.02 \\
         --initial-mean 0 --initial-deviation 0.6 --target 0.9 --limits -2.6 2.6 --perturbation full_reset
-    jostle predict perturbation --curves runs/demo/unperturbed --target 0.9425 \\
-        --perturbed-once runs/demo/perturbed_once/shrink_perturb/P0040 --branch-epoch 40
     """
     toy_settings = {key: settings.pop(key) for key in TOY_ONLY}
     if curves is not None:
-        refuse_options(context, ("chain", "potential"), "toy processes, not with --curves")
+        refuse_options(context, ("chain", "potential", "branch_epoch"), "toy processes, not with --curves")
         refuse_options(context, TOY_ONLY, "--chain or --potential")
-        perturbation_from_curves(
-            curves,
-            target=target,
-            branch_epoch=branch_epoch,
-            intervals=intervals,
-            out=out,
-            as_json=as_json,
-            quiet=quiet,
-            **settings,
-        )
+        asked = Asked(curves=curves, intervals=intervals, out=out, as_json=as_json, quiet=quiet, **settings)
+        if scan is None:
+            advise_from_curves(asked, target)
+            return
+        refuse_options(context, ("target", "intervals"), "one target, not with --scan")
+        scan_from_curves(asked, scan)
         return
     if chain is None and potential is None:
         raise ValueError("give --curves, for measured training curves, or --chain or --potential, for a toy process")
-    refuse_options(context, CURVE_ONLY, "--curves")
+    refuse_options(context, CURVE_ONLY + ADVICE_ONLY, "--curves")
     toy = make_toy(chain=chain, potential=potential, target=target, **toy_settings)
     _predict_toy(toy, sorted(set(intervals)) or INTERVALS, branch_epoch or 100, out, as_json)
 

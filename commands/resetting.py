@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.curves import curve_options, resetting_from_curves
+from commands.curves import CURVE_ONLY, curve_options, resetting_from_curves
 from commands.laws import LAWS, parse_law
 from commands.shared import (
     comparison_json,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from theory.optimal_restart import Optimum
     from theory.passage_law_base import PassageLaw
 
-CURVE_ONLY = ("target", "metric", "zero_based", "direction", "horizon", "replicates", "seed")
 LAW_ONLY = ("rates", "overhead", "latex")
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -85,7 +84,7 @@ def predict_resetting(
         refuse_options(context, LAW_ONLY, "--law")
         resetting_from_curves(curves, intervals=intervals, out=out, as_json=as_json, quiet=quiet, **curve_settings)
         return
-    refuse_options(context, CURVE_ONLY, "--curves")
+    refuse_options(context, ("target", *CURVE_ONLY), "--curves")
     assert law is not None
     if latex:
         refuse_options(context, ("rates", "overhead", "intervals", "out", "as_json"), "closed forms, without --latex")

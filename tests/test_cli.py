@@ -112,16 +112,18 @@ def test_predict_perturbation_from_two_files(curves, tmp_path):
     rows = [f"{run},{epoch},{0.9 if epoch >= 2 + run % 3 else 0.1}" for run in range(30) for epoch in range(1, 21)]
     once = tmp_path / "once.csv"
     once.write_text("run,epoch,accuracy\n" + "\n".join(rows) + "\n")
-    words = ("predict", "perturbation", "--curves", curves, "--target", 0.9, "--perturbed-once", once)
-    result = jostle(*words, "--branch-epoch", 20, "-P", 5, "--json")
+    words = ("predict", "perturbation", "--curves", curves, "--target", 0.9, "--replicates", 100)
+    result = jostle(*words, "--once", f"shuffle:20={once}", "-P", 5, "--json")
     assert result.exit_code == 0, result.output
-    rare, renewal = json.loads(result.stdout)["result"]["predictions"]
+    restart, shuffle = json.loads(result.stdout)["result"]["perturbations"]
+    assert restart["perturbation"] == "full_reset"
+    rare, renewal = shuffle["predictions"]
     # sum of Psi(t) for t < 5, and Psi(5) times the mean residual of 3 epochs; no residual exceeds 4
     assert rare["mean"]["value"] == pytest.approx(1 + 1 + 0.95 + 0.65 + 0.45 + 0.35 * 3)
     assert renewal["mean"]["value"] == pytest.approx(rare["mean"]["value"])
-    beyond = jostle(*words, "--branch-epoch", 200)
+    beyond = jostle(*words, "--once", f"shuffle:200={once}")
     assert beyond.exit_code == 2
-    assert "branch-epoch=200 must be < 60" in beyond.output
+    assert "epoch 200 must be below 60" in beyond.output
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,8 @@ def test_predict_perturbation_from_two_files(curves, tmp_path):
         (("--curves", "{curves}", "--target", 0.9, "-P", 61), "interval=61 must be"),
         (("--curves", "{curves}", "--target", 0.9, "--horizon", 61, "-P", 61), None),
         (("--curves", "{curves}", "--target", 0.9, "--metric", "loss"), "no metric 'loss'"),
-        (("--curves", "{curves}", "--target", 0.9, "--zero-based"), "begin at 1, not at 0"),
+        (("--curves", "{curves}", "--target", 0.9, "--count", "from-zero"), "begin at 1, not at 0"),
+        (("--curves", "{curves}", "--target", 0.9, "--zero-based"), "No such option"),
         (("--curves", "{curves}", "--target", 0.9, "--seed", -1), "-1 is not in the range"),
         (("--curves", "{curves}"), "--target is missing"),
     ],
@@ -331,10 +334,12 @@ def test_validate_resetting_shows_the_full_resets_of_a_study(study, run):
 
 def test_predict_perturbation_reads_a_study(study):
     _, out = study
-    words = ("--curves", out / "unperturbed", "--perturbed-once", out / "perturbed_once" / "shrink" / "P0004")
-    result = jostle("predict", "perturbation", *words, "--branch-epoch", 4, "--target", 0.85, "-P", 4)
+    once = ("--once", out / "perturbed_once" / "shrink" / "P0004", "--every", out / "periodic" / "*" / "P*")
+    words = ("--curves", out / "unperturbed", "--target", 0.85, "-P", 3, "--replicates", 100)
+    result = jostle("predict", "perturbation", *words, *once)
     assert result.exit_code == 0, result.output
-    assert re.search(r"^4 +renewal", result.stdout, re.MULTILINE)
+    for label, interval in (("full_reset", 4), ("full_reset", 6), ("shrink", 4), ("shrink", 6), ("shrink", 3)):
+        assert re.search(rf"^{label} +{interval} ", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

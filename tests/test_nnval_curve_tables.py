@@ -8,7 +8,7 @@ import pytest
 
 from nnval.measure.curve_columns import direction_of
 from nnval.measure.curve_numbers import shortest_decimals
-from nnval.measure.curves import Curves, read_curves
+from nnval.measure.curves import Curves, early_stops, read_curves
 
 NAN = np.nan
 
@@ -236,10 +236,12 @@ def test_gaps_ends_and_beginnings_are_said() -> None:
     curves = read_curves(table)
     assert curves.runs == ("early", "full", "gap", "late")
     assert said(curves, "run gap lacks epochs 4-6: the target is not met there")
-    assert said(curves, "1 run ends early (epoch 4)")
     assert said(curves, "run late begins at epoch 7: a target met before would not be seen")
     assert curves.first_passages(0.5).times.tolist() == [1, 1, 1, 7]
     assert curves.first_passages(0.6).times.tolist() == [4, 10, 10, 10]
+    assert early_stops(curves, curves.first_passages(0.5)) == []
+    (sentence,) = early_stops(curves, curves.first_passages(0.6))
+    assert sentence.startswith("1 run stopped before the others without the target (epoch 4): censored there")
 
 
 def test_values_that_become_nan_for_good_end_the_run() -> None:

@@ -38,8 +38,6 @@ def test_everything_guessed_is_said(tmp_path: Path) -> None:
     assert read_curves(written(tmp_path, LONG)).assumptions == (
         "metric 'val_acc' chosen of loss, val_acc (--metric to read another)",
         "direction up because the name says acc",
-        "1 run ends early (epoch 1): if the target was not met by then, censored there. That is right if why they "
-        "stopped has nothing to do with how they went",
     )
 
 

@@ -19,7 +19,7 @@ def _runs(count: int) -> str:
 
 
 def notes_on(values: Floats, runs: Sequence[str], last_row: Whole, clock: str) -> list[str]:
-    """Sentences on runs that end early, begin late, have gaps, diverged or were never evaluated.
+    """Sentences on runs that begin late, have gaps, diverged or were never evaluated.
 
     Args:
         values: shape (n, H).
@@ -44,14 +44,6 @@ def notes_on(values: Floats, runs: Sequence[str], last_row: Whole, clock: str) -
         notes.append(
             f"nobody was evaluated at {word}s {_ranges(np.flatnonzero(~ever) + 1)}: a target met there is seen at the "
             "next evaluation"
-        )
-    early = np.flatnonzero(some & (last < horizon - 1))
-    if len(early):
-        ends = shown((last[i] + 1 for i in early), 5)
-        verb = "ends" if len(early) == 1 else "end"
-        notes.append(
-            f"{_runs(len(early))} {verb} early ({word} {ends}): if the target was not met by then, censored there. "
-            "That is right if why they stopped has nothing to do with how they went"
         )
     ends_infinite = np.isinf(np.take_along_axis(values, last[:, None], axis=1)[:, 0])
     numberless = np.flatnonzero(some & (last_row > last) & ~ends_infinite)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nnval.measure.curve_columns import shown
 from nnval.measure.curve_time import COUNTS
 from theory.survival import FirstPassages
 
@@ -112,6 +113,27 @@ class Curves:
                 f"it; choose one up to {stop:g}, or train to a higher one"
             )
         return FirstPassages.from_curves(self.values, target, direction=direction)
+
+
+def early_stops(curves: Curves, first_passages: FirstPassages) -> list[str]:
+    """What to know about runs that ended before the others without meeting the target.
+
+    Args:
+        curves: of the runs.
+        first_passages: of them.
+
+    Returns:
+        One sentence, or none.
+    """
+    early = ~first_passages.observed & (first_passages.times < curves.horizon)
+    if not early.any():
+        return []
+    ends = shown((int(time) for time in first_passages.times[early]), 5)
+    runs = "1 run stopped" if early.sum() == 1 else f"{early.sum():,} runs stopped"
+    return [
+        f"{runs} before the others without the target (epoch {ends}): censored there, which is right if why they "
+        "stopped has nothing to do with how they went"
+    ]
 
 
 def _check_direction(direction: str) -> None:
