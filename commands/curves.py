@@ -13,7 +13,7 @@ from commands.shared import emit_json, estimate_json, hint, prepared_directory, 
 
 if TYPE_CHECKING:
     from theory.estimate import Estimate
-    from theory.prediction import Prediction
+    from theory.predicted_time import Prediction
 
 READING = ("metric", "count", "direction")
 """Options that say how to read a log."""
@@ -226,7 +226,8 @@ def resetting_from_curves(
     from nnval.measure.curves import early_stops, read_curves
     from sim.random_streams import stream
     from theory.discrete_resetting import optimal_restart_interval
-    from theory.prediction import PerturbationData, speed_up_lower_bound
+    from theory.predicted_time import speed_up_lower_bound
+    from theory.prediction import PerturbationData
     from theory.survival import Survival
 
     target, asked = check_target(target), _epochs(intervals)

@@ -29,7 +29,7 @@ from figures.style import (
     tint,
 )
 from theory.estimate import Estimate
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 
 Predictions = Mapping[str, Mapping[str, Sequence[Prediction]]]
 """Protocol -> predictor -> predictions, one per interval."""

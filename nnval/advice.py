@@ -34,7 +34,8 @@ from sim.random_streams import stream
 from theory.data_needs import horizon_needed, resolution_needed, runs_needed
 from theory.hazard import HazardTest, constant_hazard_test
 from theory.perturbation import PREDICTORS
-from theory.prediction import MINIMUM_COMPLETIONS, PerturbationData, Prediction
+from theory.predicted_time import Prediction
+from theory.prediction import MINIMUM_COMPLETIONS, PerturbationData
 from theory.protocol_choice import ProtocolChoice
 from theory.quasi_steady_state import Stationarity, stationarity
 from theory.study_design import Design, cheapest_design

@@ -9,7 +9,7 @@ from nnval.advice import Advice
 from nnval.advice_tables import SOURCES, percent, ranking_table, with_interval
 from nnval.protocol_evidence import FULL_RESET, UNPERTURBED
 from nnval.tables import Table
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 from theory.protocol_choice import ProtocolChoice
 from theory.study_design import Design
 

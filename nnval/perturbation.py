@@ -24,7 +24,8 @@ from theory.branch_epochs import APPROXIMATION_MARGIN, transfer_reasons
 from theory.estimate import Estimate, compare, holm
 from theory.hazard import constant_hazard_test
 from theory.perturbed_once import PerturbedOnce
-from theory.prediction import LONG_RESIDUALS, PerturbationData, Prediction
+from theory.predicted_time import Prediction
+from theory.prediction import LONG_RESIDUALS, PerturbationData
 from theory.quasi_steady_state import distance_to, kolmogorov_smirnov_relaxation, stationarity
 from theory.survival import FirstPassages, Survival
 

@@ -17,7 +17,8 @@ from theory.branch_epochs import APPROXIMATION_MARGIN, transfer_reasons
 from theory.estimate import Comparison, Estimate, compare, holm
 from theory.hazard import HazardTest
 from theory.perturbed_once import PerturbedOnce
-from theory.prediction import MINIMUM_COMPLETIONS, PerturbationData, Prediction
+from theory.predicted_time import Prediction
+from theory.prediction import MINIMUM_COMPLETIONS, PerturbationData
 from theory.survival import FirstPassages, Survival
 
 UNPERTURBED, FULL_RESET = "none", "full_reset"

@@ -11,7 +11,8 @@ from nnval.protocol_evidence import UNPERTURBED, Measured, ProtocolEvidence
 from sim.random_streams import stream
 from theory.estimate import bootstrap_weights
 from theory.perturbation import predicted_restricted_mean
-from theory.prediction import PerturbationData, Prediction
+from theory.predicted_time import Prediction
+from theory.prediction import PerturbationData
 from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose
 from theory.survival import Floats, restricted_mean, survival_from_counts
 

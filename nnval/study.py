@@ -14,7 +14,7 @@ from nnval.engine.results import EnsembleResult
 from theory.estimate import Comparison, Estimate
 from theory.hazard import HazardTest
 from theory.perturbed_once import PerturbedOnce
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 from theory.quasi_steady_state import Stationarity
 from theory.survival import FirstPassages, Survival
 

@@ -11,7 +11,7 @@ from nnval.engine import run_directory as disk
 from nnval.study import PeriodicRun, Protocol, Study, measured_speed_up
 from nnval.tables import PREDICTION_COLUMNS, Table, plus_minus, prediction_rows
 from theory.estimate import Comparison, Estimate
-from theory.prediction import Prediction, best_prediction
+from theory.predicted_time import Prediction, best_prediction
 
 PREDICTOR_NAMES = {
     "restart": "restart (Eq. 5, exact)",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from theory.estimate import Estimate
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 
 
 @dataclass(frozen=True)

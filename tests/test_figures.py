@@ -36,7 +36,7 @@ from figures.report import ReportFigure, ReportSection, ReportTable, render_repo
 from figures.style import COLOURS, colours_of, png_bytes, styled
 from theory.estimate import Estimate
 from theory.hazard import constant_hazard_test
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 from theory.quasi_steady_state import stationarity
 from theory.survival import FirstPassages, Survival
 

@@ -12,7 +12,7 @@ from matplotlib.text import Annotation, Text
 from figures.advice import figure_ranking, figure_settling, figure_targets, figure_times, figure_who_is_left
 from figures.style import GREY, colours_of, png_bytes
 from theory.estimate import Estimate
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 from theory.protocol_choice import ProtocolChoice
 from theory.quasi_steady_state import Stationarity, stationarity
 from theory.survival import FirstPassages, Survival

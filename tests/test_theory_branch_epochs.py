@@ -5,7 +5,7 @@ import numpy as np
 from theory.branch_epochs import transfer_reasons
 from theory.estimate import Estimate
 from theory.hazard import HazardTest
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 
 REJECTED = HazardTest(2, 12, Estimate(0.1, 0.01, 24), np.array([0.3, 0.01]), 1e-9, 30)
 

@@ -255,6 +255,68 @@ def test_unfinished_residuals_have_no_mean() -> None:
     assert predicted_restricted_mean("rare", psi, unfinished, 2, 4) == pytest.approx(1.8 + 0.5 * 1.5)
 
 
+# ---- Many intervals at once ------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(20, 45))
+def test_many_intervals_at_once_are_each_alone(seed: int, intervals: list[int], horizon: int) -> None:
+    psi, residuals = random_survival(seed, 20), random_survival(seed + 1, 25)
+    several, horizons = np.array(intervals), np.minimum(horizon, np.array(intervals) + 25)
+    for predictor in PREDICTORS:
+        mean = predicted_mean(predictor, psi, residuals, several) if predictor != "rare" else None
+        restricted = predicted_restricted_mean(predictor, psi, residuals, several, horizons)
+        assert restricted.shape == (3, len(intervals))
+        for i, p in enumerate(intervals):
+            alone = predicted_restricted_mean(predictor, psi, residuals, p, int(horizons[i]))
+            assert restricted[:, i] == pytest.approx(alone, rel=1e-13)
+            law = predicted_survival(predictor, psi, residuals, p, int(horizons[i]))
+            assert alone == pytest.approx(law[:, : horizons[i]].sum(axis=1), rel=1e-12)
+            if mean is not None:
+                assert mean[:, i] == pytest.approx(predicted_mean(predictor, psi, residuals, p), rel=1e-13)
+    taubar = np.arange(1.0, 1 + len(intervals))
+    composed = perturbed_mean(psi, several, taubar)
+    assert composed[:, -1] == pytest.approx(perturbed_mean(psi, intervals[-1], taubar[-1]), rel=1e-13)
+    assert sharp_restart_mean(psi, several, 2.0)[:, 0] == pytest.approx(
+        sharp_restart_mean(psi, intervals[0], 2.0), rel=1e-13
+    )
+    # One horizon for all of them is the same as that horizon for each.
+    common, each = 20, np.full(len(intervals), 20)
+    assert sharp_restart_restricted_mean(psi, several, common) == pytest.approx(
+        sharp_restart_restricted_mean(psi, several, each), rel=1e-14
+    )
+
+
+def test_rare_means_at_many_intervals_keep_what_is_not_identified() -> None:
+    psi = survival(rational_chain().chain, 10)
+    residuals = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 0.1]])
+    means = predicted_mean("rare", psi, residuals, np.array([2, 5, 10]))
+    assert means.shape == (2, 3)
+    assert np.isfinite(means[0]).all()
+    assert (means[1] == math.inf).all()
+    alone = [float(predicted_mean("rare", psi, residuals[0], p)) for p in (2, 5, 10)]
+    assert means[0] == pytest.approx(alone, rel=1e-13)
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_derivatives_at_many_intervals_are_each_alone(predictor: str) -> None:
+    # Complex steps, as the delta method takes them, must pass through the sum over cycles also where Psi(P) = 1.
+    rng = np.random.default_rng(0)
+    psi, residuals = (np.cumprod(np.append(1.0, rng.choice([1.0, 0.8], size=30))) for _ in range(2))
+    psi[:4] = 1.0
+    moved, several = psi + 1e-30j * np.arange(31), np.array([1, 3, 7, 12])
+    together = predicted_restricted_mean(predictor, moved, residuals + 0j, several, np.full(4, 30))
+    for i, p in enumerate(several.tolist()):
+        alone = predicted_restricted_mean(predictor, moved, residuals + 0j, p, 30)
+        assert np.imag(alone) != 0
+        assert together[i] == pytest.approx(alone, rel=1e-13)
+
+
+@pytest.mark.parametrize("wrong", [np.array([2, 4]), np.array([0, 2]), np.array([1.5]), np.array([[1, 2]])])
+def test_one_wrong_interval_among_many_is_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"interval=(4|0|1.5|array of shape \(1, 2\)) must be a whole number of"):
+        predicted_restricted_mean("restart", PSI, None, wrong, 3)
+
+
 # ---- Refusals --------------------------------------------------------------------------------------------------------
 
 PSI, RESIDUALS = np.array([1.0, 0.8, 0.5, 0.2]), np.array([1.0, 0.5, 0.0])

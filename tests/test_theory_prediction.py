@@ -19,14 +19,8 @@ from theory.markov_chain import (
 )
 from theory.perturbation import predicted_mean, predicted_restricted_mean
 from theory.perturbed_once import PerturbedOnce
-from theory.prediction import (
-    BestInterval,
-    Functional,
-    PerturbationData,
-    Prediction,
-    best_prediction,
-    speed_up_lower_bound,
-)
+from theory.predicted_time import BestInterval, Prediction, best_prediction, speed_up_lower_bound
+from theory.prediction import Functional, PerturbationData
 from theory.survival import FirstPassages, Survival, survival_from_counts
 from theory.toy_chains import ToyChain, hidden_label_chain, rational_chain
 

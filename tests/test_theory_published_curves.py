@@ -14,7 +14,8 @@ from theory.discrete_resetting import optimal_restart_interval, sharp_restart_me
 from theory.estimate import Estimate, agreement
 from theory.hazard import constant_hazard_test, geometric_tail_mean
 from theory.perturbed_once import PerturbedOnce
-from theory.prediction import PerturbationData, speed_up_lower_bound
+from theory.predicted_time import speed_up_lower_bound
+from theory.prediction import PerturbationData
 from theory.survival import FirstPassages, Survival
 
 pytestmark = pytest.mark.shared

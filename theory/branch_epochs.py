@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from theory.hazard import HazardTest
-from theory.prediction import Prediction
+from theory.predicted_time import Prediction
 
 APPROXIMATION_MARGIN = 0.05
 """Model error granted to Eq. (9) and to the renewal predictor inside their regimes; full resetting is exact."""

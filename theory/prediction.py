@@ -14,7 +14,6 @@ How often the intervals cover the truth was measured: docs/decisions/004-interva
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from theory.hazard import HazardTest
 from theory.influence import influence
 from theory.perturbation import predicted_mean, predicted_restricted_mean
 from theory.perturbed_once import PerturbedOnce
+from theory.predicted_time import BestInterval, Prediction
 from theory.survival import (
     FirstPassages,
     Floats,
@@ -39,52 +39,6 @@ LONG_RESIDUALS = 0.05
 MINIMUM_COMPLETIONS = 10
 """Below this many first passages behind the rate of success within P the delta-method error is too small; percentile
 intervals cover down to about four (docs/decisions/004-intervals.md)."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Predicted training time when a perturbation acts every P epochs.
-
-    Attributes:
-        predictor: ``"restart"``, ``"rare"`` or ``"renewal"``.
-        interval: P [epochs].
-        horizon: H of the restricted means [epochs].
-        restricted_mean: E[min(T_P, H)] with delta-method error and bootstrap interval.
-        mean: E[T_P], or None where the data do not identify it; ``inf`` where no run finishes between perturbations.
-        speed_up: E[min(T, H)] / E[min(T_P, H)], a ratio of restricted means.
-        reasons: why the predictor is outside its regime; empty if it is valid.
-    """
-
-    predictor: str
-    interval: int
-    horizon: int
-    restricted_mean: Estimate
-    mean: Estimate | None
-    speed_up: Estimate
-    reasons: tuple[str, ...]
-
-    @property
-    def valid(self) -> bool:
-        """Whether the predictor is inside its regime."""
-        return not self.reasons
-
-
-@dataclass(frozen=True)
-class BestInterval:
-    """The interval with the smallest predicted E[min(T_P, H)], and how sure that is.
-
-    Attributes:
-        interval: P [epochs]; the shortest of several equal ones.
-        low, high: 95 % bootstrap interval of it.
-        horizon: H [epochs].
-        is_boundary: whether it is the end of what was examined (other than P = 1), so that the optimum may lie beyond.
-    """
-
-    interval: int
-    low: int
-    high: int
-    horizon: int
-    is_boundary: bool
 
 
 Functional = Callable[[npt.NDArray, npt.NDArray | None], npt.NDArray]
@@ -411,37 +365,3 @@ class PerturbationData:
         low, high = percentile_interval(best(self._psi_replicates, self._residual_replicates))
         is_boundary = interval == intervals[-1] or (interval == intervals[0] and interval > 1)
         return BestInterval(interval, int(low), int(high), horizon, is_boundary)
-
-
-def speed_up_lower_bound(unperturbed: Survival, prediction: Prediction) -> float | None:
-    """E[min(T, H)] / E[T_P] at the last epoch H with data: a lower bound of E[T] / E[T_P].
-
-    Args:
-        unperturbed: survival of the unperturbed runs, some of which may be unfinished.
-        prediction: the perturbed mean, from these or other runs.
-
-    Returns:
-        The bound, or None where E[T_P] is not identified.
-    """
-    if prediction.mean is None:
-        return None
-    return unperturbed.restricted_mean(unperturbed.horizon).value / prediction.mean.value
-
-
-def best_prediction(predictions: Sequence[Prediction]) -> Prediction | None:
-    """The valid prediction with the smallest restricted mean, or None if none is valid.
-
-    Args:
-        predictions: at one horizon.
-
-    Returns:
-        The best one.
-
-    Raises:
-        ValueError: if the valid ones differ in their horizon: their restricted means are different quantities.
-    """
-    valid = [p for p in predictions if p.valid]
-    horizons = sorted({p.horizon for p in valid})
-    if len(horizons) > 1:
-        raise ValueError(f"predictions at horizons {horizons} cannot be compared; choose those at one horizon")
-    return min(valid, key=lambda p: p.restricted_mean.value, default=None)

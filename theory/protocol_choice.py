@@ -1,14 +1,20 @@
-"""Which protocol is best, and how sure is that? Ranking with the selection of the interval inside the bootstrap.
+"""Which protocol is best, and how sure is that? Ranking with the selection inside the bootstrap.
 
 Each protocol (no perturbation, full resetting, shrink-and-perturb, ...) offers one or several intervals P at which its
 training time E[min(T_P, H)] is predicted or measured. The smallest of several estimates is too small on average: the
-minimum finds the luckiest error as much as the best interval. A percentile interval of minima inherits that twice. So
-the bootstrap repeats the choice: in replicate b the interval P_b is chosen from m_b(P), and what is wrong with the
-winner's claim is known there, because the replicates' truth is m(P): the claim is off by the factor
-m_b(P_b) / m(P_b). Dividing the data's claim m(P^) by these factors gives draws of the true training time at the chosen
-interval (a basic bootstrap of the logarithm); their quantiles are the interval, and their comparison across
-protocols the probability of being best. Replicates of different protocols share the resamples of the unperturbed
-runs, so that what is common to them cancels.
+minimum finds the luckiest error as much as the best interval. So the bootstrap repeats the choice. In replicate b the
+interval P_b is chosen from m_b(P), whose truth is m(P), and its claim is off by the factor m_b(P_b) / m(P_b), where
+that of the data's choice P^ is off by m_b(P^) / m(P^). The ratio of the two, at most one, is what the choice gained by
+luck. Replicates m_b(P^) divided by it are draws of the true training time at P^: their quantiles are the interval, and
+their comparison across protocols the probability of being best. The luck is taken from another replicate: in its own
+it is correlated with m_b(P^), since a bad draw there is why another interval was chosen.
+
+The protocol that comes out first was chosen, too, and its draws are corrected once more in the same way. Replicates of
+different protocols share the resamples of the unperturbed runs, so that what is common to them cancels.
+
+Equal intervals with independent errors are the hardest case, as the data's spread among them is taken for real: about
+half of the bias goes away (two intervals: from 0.56 to 0.33 standard errors, five: from 1.16 to 0.45), and intervals
+cover more than they say.
 
 Derived for jostle; coverage and calibration were measured: docs/advice.md.
 """
@@ -73,8 +79,8 @@ class ProtocolChoice:
         best: probability that it is the fastest of all protocols compared.
         is_boundary: whether P^ is the first (other than 1) or the last of several intervals, so that a better one may
             lie beyond.
-        draws: of the training time at P^, one for each bootstrap replicate, shape (B,) [epochs]; those of two protocols
-            belong together.
+        draws: of the true training time at P^, one for each bootstrap replicate, shape (B,) [epochs]; those of two
+            protocols belong together.
     """
 
     label: str
@@ -109,7 +115,8 @@ def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple
         others: the protocols beside it, at the same horizon, with as many replicates.
 
     Returns:
-        All of them, the fastest first (by the corrected training time).
+        All of them, the fastest first. Its training time is also corrected for the choice among protocols, so that it
+        may come out above that of a second one that is about as fast.
 
     Raises:
         ValueError: if the numbers of replicates differ, or a label is used twice.
@@ -123,11 +130,16 @@ def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple
     if len({len(protocol.replicates) for protocol in protocols}) > 1:
         raise ValueError(f"replicates of {labels} must be equally many")
     draws = np.stack([selected_draws(protocol) for protocol in protocols])
+    without, claims = draws[0].copy(), np.median(draws, axis=1)
+    winner = int(np.argmin(claims))
+    # By two replicates, as those of each protocol already carry the luck of the one before.
+    draws[winner] /= np.roll(_luck(claims, draws.T), 2)
     # Protocols that are equal (no run is ever perturbed, say) share the probability.
     fastest = draws == draws.min(axis=0)
     best = (fastest / fastest.sum(axis=0)).mean(axis=1)
     choices = []
     for protocol, times, probability in zip(protocols, draws, best.tolist(), strict=True):
+        compared = times if protocol is unperturbed else without
         place = int(np.argmin(protocol.means))
         intervals, interval = protocol.intervals, int(protocol.intervals[place])
         low, high = percentile_interval(intervals[np.argmin(protocol.replicates, axis=1)])
@@ -139,15 +151,15 @@ def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple
                 high=int(high),
                 source=protocol.sources[place],
                 restricted_mean=_positive_estimate(times, protocol.n),
-                speed_up=_positive_estimate(draws[0] / times, min(protocol.n, unperturbed.n)),
-                helps=float(((times < draws[0]) + 0.5 * (times == draws[0])).mean()),
+                speed_up=_positive_estimate(compared / times, min(protocol.n, unperturbed.n)),
+                helps=float(((times < compared) + 0.5 * (times == compared)).mean()),
                 best=probability,
                 is_boundary=len(intervals) > 1
                 and (interval == intervals.max() or (interval == intervals.min() and interval > 1)),
                 draws=times,
             )
         )
-    return tuple(sorted(choices, key=lambda choice: choice.restricted_mean.value))
+    return tuple(choices[i] for i in sorted(range(len(choices)), key=lambda i: claims[i]))
 
 
 def selected_draws(protocol: ProtocolMeans) -> Floats:
@@ -159,9 +171,15 @@ def selected_draws(protocol: ProtocolMeans) -> Floats:
     Returns:
         Shape (B,) [epochs].
     """
-    chosen = np.argmin(protocol.replicates, axis=1)
-    claimed = np.take_along_axis(protocol.replicates, chosen[:, None], axis=1)[:, 0]
-    return protocol.means.min() * protocol.means[chosen] / claimed
+    at_best = protocol.replicates[:, np.argmin(protocol.means)]
+    return at_best / np.roll(_luck(protocol.means, protocol.replicates), 1)
+
+
+def _luck(means: Floats, replicates: Floats) -> Floats:
+    """What choosing the smallest of several gains by luck in each replicate: a factor <= 1, shape (B,)."""
+    errors = replicates / means
+    chosen = np.argmin(replicates, axis=1)
+    return np.take_along_axis(errors, chosen[:, None], axis=1)[:, 0] / errors[:, np.argmin(means)]
 
 
 def _positive_estimate(draws: Floats, n: int) -> Estimate:

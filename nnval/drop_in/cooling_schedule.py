@@ -1,0 +1,188 @@
+"""The numbers of ActCooLR: from measured temperatures to the learning rate of every step. No network is in it.
+
+Steps are counted from 1. The temperature of step n, which was made at a known learning rate, gives the learning rate of
+step n + every; in between it goes in a straight line.
+
+Reference: [actcoolr2021] section 4
+"""
+
+import math
+import statistics
+from typing import Any
+
+from theory.activation_temperature import LINKS, CloglogLink, CoolingController, ErfLink, target_curve
+
+USUAL_SIGMA = 1.2
+"""Of the erf link, where it cannot be measured: 1.0 to 1.5 was seen in all networks."""
+
+_SETTINGS = ("total_steps", "gamma", "every", "link", "lr_max", "lr_min", "largest_change", "calibration")
+_STATE = ("own_rate", "scale", "start", "interval", "location", "seen", "limited")
+
+
+class CoolingSchedule:
+    """Learning rates of all steps, given measurements.
+
+    Args:
+        own_rate: the learning rate before there is a measurement, finite and > 0.
+        total_steps, t_start, gamma, every, link, sigma, lr_max, lr_min, largest_change, calibration: see ``ActCooLR``.
+
+    Attributes:
+        scale: sigma of the erf link, None until it is known; 1 for the other link.
+        start: C(0), None until it is known.
+        limited: how many measurements had their correction cut by ``largest_change``.
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    Example:
+        >>> schedule = CoolingSchedule(0.1, 100, t_start=3.17, sigma=1.2, lr_max=1.0)
+        >>> schedule.follow(10, 0.1, temperature=3.17, coldest=1e-4)
+        >>> [round(schedule.rate_of(step), 5) for step in (10, 15, 20)]
+        [0.1, 0.0859, 0.0718]
+    """
+
+    def __init__(
+        self,
+        own_rate: float,
+        total_steps: int,
+        *,
+        t_start: float | None = None,
+        gamma: float = 1.0,
+        every: int = 10,
+        link: str = "erf",
+        sigma: float | None = None,
+        lr_max: float | None = None,
+        lr_min: float = 1e-8,
+        largest_change: float = math.inf,
+        calibration: int | None = None,
+    ) -> None:
+        check_whole("every", every, 1)
+        check_whole("total_steps", total_steps, every + 1)
+        if calibration is None:
+            calibration = max(min(max(5 * every, total_steps // 20), total_steps // 2), every)
+        check_whole("calibration", calibration, every)
+        if t_start is None and calibration >= total_steps:
+            raise ValueError(f"calibration={calibration} must end before total_steps={total_steps}: some must cool")
+        if link not in LINKS:
+            raise ValueError(f"link={link!r} must be one of {', '.join(LINKS)}")
+        if link != "erf" and sigma is not None:
+            raise ValueError(f"sigma={sigma} belongs to link='erf'; leave it out with link={link!r}")
+        if lr_max is None:
+            lr_max = 3 * own_rate
+        elif not lr_max >= own_rate:
+            raise ValueError(f"lr_max={lr_max} must be >= the optimizer's own learning rate, {own_rate}")
+        self.total_steps, self.every, self.calibration = total_steps, every, calibration
+        self.gamma, self.link = gamma, link
+        self.lr_max, self.lr_min, self.largest_change = lr_max, lr_min, largest_change
+        self.scale = 1.0 if link == "cloglog" else sigma
+        self._controller()  # refuses what is out of range, as does the next
+        target_curve(0.0, gamma, 1.0 if t_start is None else t_start)
+        self.own_rate, self.start = own_rate, t_start
+        self.interval = (0, every, own_rate, own_rate)  # first and last step, and their learning rates
+        self.location: float | None = None
+        self.seen: list[float] = []
+        self.limited = 0
+
+    def is_due(self, number: int) -> bool:
+        """Whether a step is to be measured: each ``every``-th but the last."""
+        return number % self.every == 0 and number < self.total_steps
+
+    def rate_of(self, number: int) -> float:
+        """The learning rate of a step that is not beyond the next measurement; ``lr_min`` beyond the last step."""
+        first, last, begin, end = self.interval
+        part = (number - first) / (last - first)
+        return end if part >= 1 else min(begin + (end - begin) * part, self.lr_max)
+
+    def target(self, number: int) -> float | None:
+        """C of a step, None until its start is known [bits]."""
+        if self.start is None:
+            return None
+        return float(target_curve(number / self.total_steps, self.gamma, self.start))
+
+    def hold(self, made: int, rate: float) -> None:
+        """A step could not be measured: its learning rate stays.
+
+        Args:
+            made: the step.
+            rate: its learning rate.
+        """
+        self.interval = (made, self._following(made), rate, rate)
+
+    def follow(self, made: int, rate: float, temperature: float, coldest: float) -> None:
+        """A step was measured: what comes until the next measurement.
+
+        Args:
+            made: the step.
+            rate: its learning rate, > 0.
+            temperature: T, > 0 [bits].
+            coldest: the lowest T that can be seen, > 0 [bits]. Below twice that a measurement says little, and the last
+                good one is used.
+
+        Raises:
+            RuntimeError: if the curve starts at a temperature that cannot be seen.
+        """
+        controller, log_rate, following = self._controller(), math.log(rate), self._following(made)
+        if self.location is None or temperature >= 2 * coldest:
+            self.location = float(controller.link.located(log_rate, temperature))
+        if self.start is None and not self._calibrated(made, temperature):
+            self.hold(made, rate)
+            return
+        if self.start is not None and self.start < 2 * coldest:
+            raise RuntimeError(
+                f"the curve starts at T={self.start:.3g} bits, but {2 * coldest:.3g} is the least that can be seen: "
+                f"raise t_start or, without one, the optimizer's learning rate (now {rate:g}); or measure more samples"
+            )
+        if following == self.total_steps:
+            self.interval = (made, following, rate, self.lr_min)
+            return
+        wanted = float(controller.next_log_rate(log_rate, self.location, self.target(following) or 0.0))
+        self.limited += abs(wanted - log_rate) >= self.largest_change * (1 - 1e-12)
+        self.interval = (made, following, rate, min(math.exp(wanted), self.lr_max))
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same in a schedule that goes on from a state."""
+        return {name: getattr(self, name) for name in _SETTINGS}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        state = {name: getattr(self, name) for name in _STATE}
+        return {**state, "interval": list(self.interval), "seen": list(self.seen)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from ``state_dict``."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        first, last, begin, end = state["interval"]
+        self.interval, self.seen = (first, last, begin, end), list(state["seen"])
+
+    def _following(self, made: int) -> int:
+        return min(made + self.every, self.total_steps)
+
+    def _controller(self) -> CoolingController:
+        scale = USUAL_SIGMA if self.scale is None else self.scale
+        link = CloglogLink(0.0) if self.link == "cloglog" else ErfLink(0.0, scale)
+        return CoolingController(link, self.lr_min, self.lr_max, self.largest_change)
+
+    def _calibrated(self, made: int, temperature: float) -> bool:
+        """Notes the temperature at the own learning rate, and takes the median for the start at the end."""
+        if 2 * made > self.calibration:
+            self.seen.append(temperature)
+        if made + self.every <= self.calibration:
+            return False
+        self.start = statistics.median(self.seen)
+        return True
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+    """Check a whole number.
+
+    Args:
+        name: what the message calls it.
+        value: the number.
+        least: the smallest allowed.
+
+    Raises:
+        ValueError: unless it is one, and large enough.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number >= {least}")
