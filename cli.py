@@ -8,12 +8,16 @@ from typing import Any
 
 import click
 
+from commands.activation_temperature import predict_activation_temperature, simulate_activation_temperature
 from commands.effective_temperature import predict_effective_temperature, simulate_effective_temperature
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
 from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
+from commands.validate_activation_temperature import validate_activation_temperature
+from commands.validate_weight_variance import validate_weight_variance
+from commands.validate_widening_valley import validate_widening_valley
 from commands.weight_variance import predict_weight_variance, simulate_weight_variance
 from commands.widening_valley import predict_widening_valley, simulate_widening_valley
 
@@ -91,6 +95,7 @@ for command in (
     predict_weight_variance,
     predict_effective_temperature,
     predict_widening_valley,
+    predict_activation_temperature,
 ):
     predict.add_command(command)
 for command in (
@@ -99,9 +104,16 @@ for command in (
     simulate_weight_variance,
     simulate_effective_temperature,
     simulate_widening_valley,
+    simulate_activation_temperature,
 ):
     simulate.add_command(command)
-for command in (validate_resetting, validate_perturbation):
+for command in (
+    validate_resetting,
+    validate_perturbation,
+    validate_weight_variance,
+    validate_widening_valley,
+    validate_activation_temperature,
+):
     validate.add_command(command)
 for command in (train, report):
     main.add_command(command)

@@ -1,8 +1,11 @@
 """The finished experiment of ``jostle validate weight-variance`` as tables and sentences."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from nnval.experiment_words import network_words
 from nnval.tables import Table, plus_minus
 from nnval.weight_variance_comparison import Deviation, OrderResult
 from nnval.weight_variance_study import VarianceStudy
@@ -48,12 +51,10 @@ def facts(study: VarianceStudy) -> list[tuple[str, str]]:
     """
     result, config = study.result, study.result.config
     training, first = config.training, result.orders[0]
-    network = f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
-    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
     pairs, recording = result.eigenpairs, first.recording
     directions = len(first.spectrum.curvature)
     lines = [
-        ("network", f"{network}, {result.weights} weights, on {result.samples} images of {training.data}{noise}"),
+        ("network", network_words(training, result.weights, result.samples)),
         ("trained", f"loss {result.training_loss:.4g}, test accuracy {result.test_accuracy:.4f}"),
         (
             "then",
@@ -143,15 +144,41 @@ def verdict_table(study: VarianceStudy) -> Table:
         study: finished.
 
     Returns:
-        A row for each order and quantity; verdicts hold at 1 % for a row together.
+        A row for each order and quantity; verdicts hold at 1 % for a row together. Few runs agree with anything, so the
+        last column says what deviation a direction must have, in the median, to be seen.
     """
     rows = []
     for order in study.result.orders:
         for attribute, name in QUANTITIES.items():
             counts = verdicts(getattr(order, attribute))
             missing = len(order.stationary) - sum(counts)
-            rows.append((order.order.label, name, *counts, missing))
-    return Table(("order", "quantity", "agree", "disagree", "outside regime", "not compared"), tuple(rows))
+            seen = detectable(getattr(order, attribute))
+            shown = "-" if seen is None else f"{100 * seen:.0f} %"
+            rows.append((order.order.label, name, *counts, missing, shown))
+    header = ("order", "quantity", "agree", "disagree", "outside regime", "not compared", "seen from")
+    return Table(header, tuple(rows))
+
+
+def detectable(comparisons: Sequence[Comparison]) -> float | None:
+    """The relative deviation from which a direction would disagree, all of them being tested together at 1 %.
+
+    Args:
+        comparisons: of one quantity, with their reasons.
+
+    Returns:
+        The median over those inside their regime; None without any.
+    """
+    from scipy.special import stdtrit
+
+    inside = [c for c in comparisons if not c.reasons]
+    if not inside:
+        return None
+    sizes = []
+    for c in inside:
+        samples = [e.n for e in (c.predicted, c.measured) if e.standard_error > 0]
+        error = math.hypot(c.predicted.standard_error, c.measured.standard_error)
+        sizes.append(stdtrit(max(min(samples, default=2) - 1, 1), 1 - 0.005 / len(inside)) * error / c.predicted.value)
+    return float(statistics.median(sizes))
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> tuple[int, int, int]:
@@ -284,7 +311,7 @@ def conclusions(study: VarianceStudy) -> list[str]:
     lines = []
     for order in study.result.orders:
         sides = [
-            f"{percent(side.median)} {where} the crossover ({side.directions} directions)"
+            f"{percent(side.median)} {where} the crossover (median of {side.directions} directions)"
             for where, side in (("above", order.above), ("below", order.below))
             if side is not None
         ]
@@ -292,8 +319,8 @@ def conclusions(study: VarianceStudy) -> list[str]:
         name = order.order.label
         if sides:
             lines.append(
-                f"{name}: the median weight variance is {' and '.join(sides)} from theory; {agree} of "
-                f"{agree + disagree} comparisons agree."
+                f"{name}: weight variances deviate from theory by {' and '.join(sides)}; {agree} of {agree + disagree} "
+                "comparisons agree."
             )
         else:
             lines.append(f"{name}: no direction can be held against theory.")

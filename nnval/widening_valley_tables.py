@@ -3,6 +3,7 @@
 from typing import Any
 
 from nnval.engine import run_directory as disk
+from nnval.experiment_words import network_words
 from nnval.tables import Table, plus_minus
 from nnval.widening_valley_study import PairedDifference, WideningValley
 from theory.estimate import Estimate
@@ -27,11 +28,8 @@ def facts(result: WideningValley) -> list[tuple[str, str]]:
         (name, sentence) pairs.
     """
     config, training = result.config, result.config.training
-    network = f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
-    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
-    size = "all" if training.train_size is None else training.train_size
     lines = [
-        ("network", f"{network}, {result.weights} weights, on {size} images of {training.data}{noise}"),
+        ("network", network_words(training, result.weights, training.train_size)),
         (
             "training",
             f"{training.epochs} epochs with learning rate {training.learning_rate:g}, momentum {training.momentum:g}; "
@@ -135,7 +133,9 @@ def conclusions(result: WideningValley) -> list[str]:
     for (method, reference), found in by_pair.items():
         text = f"{METHOD_NAMES[method]} against {METHOD_NAMES[reference]}: "
         clauses = [
-            f"{QUANTITY_NAMES[each.quantity]} {verdict(each)}, by {_span(each)}" for each in found.values() if each.shown
+            f"{QUANTITY_NAMES[each.quantity]} {verdict(each)}, by {_span(each)}"
+            for each in found.values()
+            if each.shown
         ]
         text += "; ".join(clauses) + "." if clauses else "no difference shown."
         if found["train_loss"].shown:

@@ -1,0 +1,282 @@
+"""``jostle validate activation-temperature``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.experiment_options import (
+    TRAINING_FIELDS,
+    echo_facts,
+    experiment_fields,
+    experiment_options,
+    is_written,
+    prepared,
+    typeset,
+    write_files,
+)
+from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from figures.measured_activation_temperature import CooledCurves, SweptSchedule
+    from figures.report import ReportTable
+    from nnval.activation_temperature_study import CoolingStudy, ScheduleRuns
+    from nnval.tables import Table
+
+EXPERIMENT = "activation-temperature"
+
+COLUMNS = (
+    "trained: accuracy closer to the best than to guessing; rate: median of the learning rate, and the highest;\n"
+    "T start: first target; |ln T/C|: median distance of T from its target; at cap: share of the steps at lr_max,\n"
+    "where T is not under control; overhead: CPU time of ActCooLR's measurements, over that of the training"
+)
+
+
+@click.command(EXPERIMENT)
+@experiment_options(preset="digits")
+@click.option("--seeds", type=int, help="Networks for each schedule and budget, >= 2; more can be added later.")
+@click.option(
+    "--schedule",
+    "schedules",
+    multiple=True,
+    help="constant, step, cosine, one_cycle or actcoolr; options: actcoolr:t_start=3.17,gamma=2. Repeatable.",
+)
+@click.option("--budget", "budgets", multiple=True, type=int, help="Epochs of a training, repeatable.")
+@click.option("--every", type=int, help="Steps between two measurements.")
+@click.option("--samples", type=int, help="Of each batch to measure with.")
+@click.option("--sweep", "swept", multiple=True, help="Schedule in which learning rates are swept, repeatable.")
+@click.option("--sweeps", type=int, help="How many sweeps, from the first step to the last.")
+@output_options
+def validate_activation_temperature(
+    out: Path | None,
+    preset: str,
+    show_preset: bool,
+    data: str | None,
+    threads: int,
+    seeds: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Activation-pattern temperature under several schedules, sweeps of the learning rate, and ActCooLR against others.
+
+    Networks are trained with each schedule and budget from the same initial weights and with the same batches;
+    differences are those of pairs. No theory predicts test errors, so nothing can disagree: the exit code is 0.
+    --epochs is the budget if no --budget is given.
+
+    \b
+    jostle validate activation-temperature --out runs/cooling
+    jostle validate activation-temperature --schedule one_cycle --schedule actcoolr:t_start=1 --out runs/cooling
+    jostle validate activation-temperature --show-preset > my.toml
+    """
+    if show_preset:
+        from nnval.experiment_presets import experiment_text, load_experiment
+
+        load_experiment(EXPERIMENT, preset)
+        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
+        return
+    directory = prepared(out, "runs/cooling")
+    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
+    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    if training["epochs"] is not None and not options["budgets"]:
+        fields["budgets"] = ()
+    from nnval.activation_temperature import run_cooling_study
+    from nnval.activation_temperature_arrays import results_json
+    from nnval.activation_temperature_study import CoolingStudyConfig
+
+    config = CoolingStudyConfig.from_dict(fields)
+    begin = time.monotonic()
+    with progress_bar(quiet) as progress:
+        result = run_cooling_study(config, directory, progress=progress, threads=threads)
+    if is_written(directory, results_json(result)):
+        hint(f"{directory} was finished already; nothing was trained", quiet)
+    else:
+        _write(result)
+    print_cooling(result, as_json)
+    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+
+
+def print_cooling(result: CoolingStudy, as_json: bool) -> None:
+    """Print the tables and conclusions of a finished experiment.
+
+    Args:
+        result: finished.
+        as_json: as one JSON object instead.
+    """
+    from nnval.activation_temperature_arrays import results_json
+    from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
+
+    config = result.config
+    if as_json:
+        found = {"directory": str(result.directory), **results_json(result)}
+        emit_json("validate activation-temperature", config.to_dict(), config.training.seed, found)
+        return
+    echo_facts(facts(result))
+    click.echo("\nAfter the last epoch, means and medians over seeds:")
+    results = results_table(result)
+    print_table(results.header, results.rows, left=(1,))
+    click.echo(COLUMNS)
+    if result.differences:
+        click.echo("\nTest errors seed by seed, in percentage points (verdicts hold at 1 % for all rows together):")
+        differences = differences_table(result)
+        print_table(differences.header, differences.rows, left=(1, 5))
+    links = links_table(result)
+    if links.rows:
+        click.echo("\nLinks fitted to sweeps of the learning rate (theory of small steps: sigma 1.17, exponent 1):")
+        print_table(links.header, links.rows, left=(0, 1))
+    click.echo()
+    for line in conclusions(result):
+        click.echo(line)
+    click.echo(f"seed {config.training.seed}")
+
+
+def _write(result: CoolingStudy) -> None:
+    """Arrays, figures and the page."""
+    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
+    from nnval.activation_temperature_arrays import results_json, save_arrays
+    from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
+    from nnval.engine.run_directory import ENVIRONMENT, read_json
+
+    save_arrays(result)
+    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
+    results, links = results_table(result), links_table(result)
+    sections = [
+        ReportSection(
+            "After the last epoch",
+            [
+                "Means of test errors with standard errors; medians over seeds of the rest. "
+                + COLUMNS.replace("\n", " "),
+            ],
+            figure=figures["errors"],
+            table=_report_table(results),
+        ),
+        ReportSection("Schedules over training", figure=figures["schedules"]),
+    ]
+    if "cooling" in figures:
+        sections.append(ReportSection("Cooling", figure=figures["cooling"]))
+    if result.differences:
+        how = "Networks of a pair share initial weights, data and batches. Verdicts hold at 1 % for all together."
+        sections.append(ReportSection("Seed by seed", [how], table=_report_table(differences_table(result))))
+    if "sweeps" in figures:
+        how = "Steps of the training were repeated at other learning rates. For small steps theory has σ = 1.17, k = 1."
+        sections.append(
+            ReportSection("Sweeps of the learning rate", [how], figure=figures["sweeps"], table=_report_table(links))
+        )
+    rows = [[typeset(cell) for cell in row] for row in facts(result)]
+    sections.append(ReportSection("What was done", table=ReportTable(("what", "finding"), rows)))
+    page = render_report(
+        title="Cooling by activation patterns",
+        lead=" ".join(typeset(line) for line in conclusions(result)),
+        sections=sections,
+        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+    )
+    pictures = {name: figure.png for name, figure in figures.items()}
+    write_files(result.directory, pictures, page, results_json(result))
+
+
+def _report_table(table: Table) -> ReportTable:
+    from figures.report import ReportTable
+
+    return ReportTable(table.header, [[typeset(str(cell)) for cell in row] for row in table.rows])
+
+
+def _figures(result: CoolingStudy) -> dict[str, tuple[bytes, str, str]]:
+    """File name -> (PNG, caption, what it shows in words)."""
+    from figures.measured_activation_temperature import (
+        FinalErrors,
+        figure_cooled_curves,
+        figure_final_errors,
+        figure_rate_sweeps,
+    )
+    from figures.style import png_bytes
+
+    training = result.config.training
+    title = f"{training.model.rpartition(':')[2]}, {training.data}; {training.members} seeds"
+    by_budget: dict[int, list[ScheduleRuns]] = {}
+    for runs in result.runs:
+        by_budget.setdefault(runs.budget, []).append(runs)
+    errors = {
+        f"{budget} epochs": [FinalErrors(runs.schedule.label, runs.errors, runs.error, runs.is_cooled) for runs in some]
+        for budget, some in by_budget.items()
+    }
+    drawn = {"errors": (figure_final_errors(title, errors), _ERRORS, "test errors of all schedules")}
+    first = next((runs.schedule.label for runs in result.runs if runs.is_cooled), None)
+    groups = {
+        f"{budget} epochs": [_curves(runs) for runs in some if not runs.is_cooled or runs.schedule.label == first]
+        for budget, some in by_budget.items()
+    }
+    words = "learning rate, temperature and test error against the epoch"
+    drawn["schedules"] = (figure_cooled_curves(title, groups), _SCHEDULES, words)
+    cooled = {
+        f"{budget} epochs": [_curves(runs) for runs in some if runs.is_cooled] for budget, some in by_budget.items()
+    }
+    if all(len(some) > 1 for some in cooled.values()):
+        drawn["cooling"] = (figure_cooled_curves(title, cooled), _COOLING, words)
+    swept = [_swept(runs) for runs in result.runs if runs.sweeps]
+    if swept:
+        drawn["sweeps"] = (figure_rate_sweeps(title, swept), _SWEEPS, "temperature against epoch and learning rate")
+    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+
+
+def _curves(runs: ScheduleRuns) -> CooledCurves:
+    from figures.measured_activation_temperature import CooledCurves
+
+    return CooledCurves(
+        runs.schedule.label, _epochs(runs), runs.rate, runs.temperature, runs.target, 1 - runs.test_accuracy
+    )
+
+
+def _epochs(runs: ScheduleRuns) -> Any:
+    """Measured steps in epochs."""
+    return runs.steps / runs.steps_per_epoch
+
+
+def _swept(runs: ScheduleRuns) -> SweptSchedule:
+    import warnings
+
+    import numpy as np
+
+    from figures.measured_activation_temperature import SweptSchedule
+    from nnval.activation_temperature_tables import fitted
+    from theory.activation_temperature import ErfLink, share_of
+
+    fits, log_rates = fitted(runs.sweeps), np.log(runs.sweeps[0].sweeps[0].rates)
+    temperatures, finite = (
+        np.array([[getattr(each, name) for each in stages.sweeps] for stages in runs.sweeps])
+        for name in ("temperature", "finite")
+    )
+    residuals = np.full(temperatures.shape, np.nan)
+    for place in zip(*np.nonzero(np.isfinite(fits.sigma)), strict=True):
+        link = ErfLink(float(fits.location[place]), float(fits.sigma[place]))
+        residuals[place] = share_of(temperatures[place]) - link.share(log_rates)
+    residuals[~finite] = np.nan
+    quantities = (np.where(finite, temperatures, np.nan), residuals, fits.location, fits.sigma)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where no seed has a fit, there is no mean
+        temperature, residual, location, sigma = (np.nanmean(each, axis=0) for each in quantities)
+    return SweptSchedule(
+        runs.schedule.label,
+        runs.sweeps[0].steps / runs.steps_per_epoch,
+        np.exp(log_rates),
+        temperature,
+        np.mean([stages.used for stages in runs.sweeps], axis=0),
+        residual,
+        location,
+        sigma,
+    )
+
+
+_ERRORS = "Test error after the last epoch: each dot is one seed, diamonds are means with 95 % intervals."
+_SCHEDULES = (
+    "Learning rate, temperature of the network, and test error, in the manner of the paper's Fig. 1. Measured in steps "
+    "between those by which ActCooLR works."
+)
+_COOLING = "ActCooLR with several starts, gammas and budgets, in the manner of the paper's Fig. 3."
+_SWEEPS = (
+    "In the manner of the paper's Fig. 2. From above: temperature of the step at other learning rates, the white line "
+    "is the one that was used; share of changed patterns less that of the fitted erf link; and that link's mu and "
+    "sigma. Means over seeds."
+)
