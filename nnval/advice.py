@@ -377,6 +377,9 @@ def _needs(
         except ValueError:
             test = constant_hazard_test(survival, relaxed or 0)
             yield f"{known}, and nothing allows to continue them: {test.describe()}. Train some of them longer."
+    else:
+        unseen = 1 - 0.05 ** (1 / survival.n)
+        yield f"All {survival.n:,} runs finished, but up to {unseen:.1%} of others may be far slower (95 %)."
     if not choices:
         return
     best = choices[0]

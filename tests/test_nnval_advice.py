@@ -104,7 +104,7 @@ def test_everybody_gets_there_at_once() -> None:
     assert advice.horizon == 2
     assert {c.label: c.restricted_mean.value for c in advice.choices} == {"none": 1, "full_reset": 1}
     assert advice.stationarity is None
-    assert advice.needs == ()
+    assert advice.needs == ("All 30 runs finished, but up to 9.5% of others may be far slower (95 %).",)
 
 
 def test_a_target_that_all_but_one_reach_and_two_runs() -> None:
