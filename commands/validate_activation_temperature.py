@@ -192,26 +192,30 @@ def _figures(result: CoolingStudy) -> dict[str, tuple[bytes, str, str]]:
         figure_rate_sweeps,
     )
     from figures.style import png_bytes
+    from nnval.activation_temperature_tables import data_name, epochs_in_words
 
     training = result.config.training
-    title = f"{training.model.rpartition(':')[2]}, {training.data}; {training.members} seeds"
+    title = f"{training.model.rpartition(':')[2]}, {data_name(training)}; {training.members} seeds"
     by_budget: dict[int, list[ScheduleRuns]] = {}
     for runs in result.runs:
         by_budget.setdefault(runs.budget, []).append(runs)
     errors = {
-        f"{budget} epochs": [FinalErrors(runs.schedule.label, runs.errors, runs.error, runs.is_cooled) for runs in some]
+        epochs_in_words(budget): [
+            FinalErrors(runs.schedule.label, runs.errors, runs.error, runs.is_cooled) for runs in some
+        ]
         for budget, some in by_budget.items()
     }
     drawn = {"errors": (figure_final_errors(title, errors), _ERRORS, "test errors of all schedules")}
     first = next((runs.schedule.label for runs in result.runs if runs.is_cooled), None)
     groups = {
-        f"{budget} epochs": [_curves(runs) for runs in some if not runs.is_cooled or runs.schedule.label == first]
+        epochs_in_words(budget): [_curves(runs) for runs in some if not runs.is_cooled or runs.schedule.label == first]
         for budget, some in by_budget.items()
     }
     words = "learning rate, temperature and test error against the epoch"
     drawn["schedules"] = (figure_cooled_curves(title, groups), _SCHEDULES, words)
     cooled = {
-        f"{budget} epochs": [_curves(runs) for runs in some if runs.is_cooled] for budget, some in by_budget.items()
+        epochs_in_words(budget): [_curves(runs) for runs in some if runs.is_cooled]
+        for budget, some in by_budget.items()
     }
     if all(len(some) > 1 for some in cooled.values()):
         drawn["cooling"] = (figure_cooled_curves(title, cooled), _COOLING, words)

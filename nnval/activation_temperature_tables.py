@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from nnval.activation_temperature_study import CoolingStudy, ErrorDifference, StageSweeps
+from nnval.engine.config import TrainingConfig
 from nnval.tables import Table
 from theory.absorbing import Floats
 from theory.estimate import Estimate
@@ -31,20 +33,48 @@ def facts(result: CoolingStudy) -> list[tuple[str, str]]:
         (
             "network",
             f"{training.model}, {result.parameters} weights and {result.layers} ReLUs, on {size} images of "
-            f"{training.data}{noise}",
+            f"{data_name(training)}{noise}",
         ),
         (
             "training",
             f"SGD with learning rate {training.learning_rate:g} (the highest of one_cycle), momentum "
             f"{training.momentum:g}, weight decay {training.weight_decay:g}; batches of {training.batch_size}",
         ),
-        ("budgets", f"{', '.join(map(str, config.budgets))} epochs"),
+        ("budgets", ", ".join(map(epochs_in_words, config.budgets))),
         ("seeds", f"{training.members}, each with initial weights, batches and a split that all schedules share"),
         (
             "temperature",
             f"every {config.every} steps on {config.samples} samples of the batch, half an interval after ActCooLR's",
         ),
     ]
+
+
+def epochs_in_words(count: int) -> str:
+    """A number of epochs.
+
+    Args:
+        count: >= 1.
+
+    Returns:
+        Text.
+
+    Example:
+        >>> epochs_in_words(1), epochs_in_words(30)
+        ('1 epoch', '30 epochs')
+    """
+    return f"{count} epochs" if count > 1 else "1 epoch"
+
+
+def data_name(training: TrainingConfig) -> str:
+    """What was trained on, in a word.
+
+    Args:
+        training: its data.
+
+    Returns:
+        The name of the data set; of images in a folder or archive, that of the file.
+    """
+    return training.data if training.data_dir is None else Path(training.data_dir).name
 
 
 def percent(estimate: Estimate) -> str:
@@ -260,12 +290,13 @@ def conclusions(result: CoolingStudy) -> list[str]:
         here = [runs for runs in result.runs if runs.budget == budget]
         best = min(here, key=lambda runs: runs.error.value)
         lines.append(
-            f"{budget} epochs: the lowest mean error is that of {best.schedule.label}, {percent(best.error)} %."
+            f"{epochs_in_words(budget)}: the lowest mean error is that of {best.schedule.label}, "
+            f"{percent(best.error)} %."
         )
     for runs in result.runs:
         if not runs.is_cooled:
             continue
-        trained, where = result.trained(runs), f"{runs.schedule.label}, {runs.budget} epochs"
+        trained, where = result.trained(runs), f"{runs.schedule.label}, {epochs_in_words(runs.budget)}"
         if not trained.all():
             lines.append(f"{where}: only {int(trained.sum())} of {len(trained)} seeds trained.")
         share = float(np.median(runs.share_at_cap)) if np.isfinite(runs.share_at_cap).all() else 0.0
@@ -277,8 +308,8 @@ def conclusions(result: CoolingStudy) -> list[str]:
     for each in shown:
         low, high = sorted(100 * abs(end) for end in each.difference.interval())
         lines.append(
-            f"{each.budget} epochs: the error of {each.schedule} is {verdict(each)} than that of {each.reference}, by "
-            f"{low:.2g} to {high:.2g} percentage points."
+            f"{epochs_in_words(each.budget)}: the error of {each.schedule} is {verdict(each)} than that of "
+            f"{each.reference}, by {low:.2g} to {high:.2g} percentage points."
         )
     if result.differences and not shown:
         lines.append("No difference of errors between ActCooLR and another schedule is shown.")

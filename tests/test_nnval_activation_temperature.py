@@ -415,7 +415,7 @@ def test_who_trained_is_seen_beside_the_best_of_the_budget() -> None:
     study = a_study(good, broken)
     assert study.trained(good).all()
     assert study.trained(broken).tolist() == [True, False, False]  # halfway between 0.88 and 0.1 is 0.49
-    assert "actcoolr, 1 epochs: only 1 of 3 seeds trained." in conclusions(study)
+    assert "actcoolr, 1 epoch: only 1 of 3 seeds trained." in conclusions(study)
 
 
 def test_differences_are_those_of_pairs(seed: int) -> None:
