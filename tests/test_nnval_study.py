@@ -14,7 +14,6 @@ from nnval.perturbation import run_study, with_comparisons
 from nnval.study import StudyConfig, measured_speed_up
 from nnval.study_tables import arrays, comparison_table, conclusions, facts, is_saved, save
 from theory.estimate import Estimate
-from theory.hazard import HazardTest
 
 SMALL = {
     "training": {
