@@ -108,7 +108,8 @@ class Advice:
         evidence: of each perturbation; full resetting first.
         choices: the protocols at their best intervals, the fastest first; empty if no run reached the target.
         unproven: faster predictions that are outside their regime, one for each label and source.
-        design: the cheapest study of the perturbations at hand; None without runs perturbed once, or if it can't be.
+        design: the cheapest study of the perturbations at hand; None without runs perturbed once, or if none can be
+            planned: then ``needs`` say why.
         needs: what is not identified, and what it would take; sentences.
         precision: relative standard error that ``design`` and ``needs`` aim at.
         seed: of the bootstrap.
@@ -226,6 +227,7 @@ def advise(
             pilots[label] = pilot
     evidence = with_verdicts(evidence)
     choices = rank(data, evidence, pilots, seed=seed)
+    design, no_design = _design(pilots, evidence, relaxed, precision)
     assumptions = [*unperturbed.assumptions, *early_stops(unperturbed, first_passages)]
     assumptions += [
         f"{p.name}: {text}" for p in perturbed for text in p.curves.assumptions if text not in unperturbed.assumptions
@@ -241,8 +243,8 @@ def advise(
         evidence=tuple(evidence),
         choices=choices,
         unproven=unproven(evidence, choices),
-        design=_design(pilots, evidence, relaxed, precision),
-        needs=tuple(_needs(survival, data, pilots, relaxed, choices, precision)),
+        design=design,
+        needs=(*_needs(survival, data, pilots, relaxed, choices, precision), *no_design),
         precision=precision,
         seed=seed,
         assumptions=tuple(assumptions),
@@ -338,18 +340,18 @@ def _design(
     evidence: Sequence[ProtocolEvidence],
     relaxed: int | None,
     precision: float,
-) -> Design | None:
-    """The cheapest study at a few intervals inside what the pilots know; None where none can be planned."""
+) -> tuple[Design | None, list[str]]:
+    """The cheapest study at a few intervals inside what the pilots know; or why none can be planned."""
     if not pilots:
-        return None
+        return None, []
     longest = min(e.branch_epoch for e in evidence if e.label in pilots and e.branch_epoch is not None)
     shortest = max(relaxed or 1, *(_first_known_interval(pilot) for pilot in pilots.values()))
     round_ones = [p * 10**k for k in range(5) for p in (1, 2, 3, 5, 7)]
     intervals = [p for p in round_ones if shortest <= p <= longest] or [longest]
     try:
-        return cheapest_design(pilots, intervals, relative_error=precision, relaxation_epoch=relaxed)
-    except ValueError:
-        return None
+        return cheapest_design(pilots, intervals, relative_error=precision, relaxation_epoch=relaxed), []
+    except ValueError as error:
+        return None, [f"No further study can be planned from these data: {error}."]
 
 
 def _first_known_interval(pilot: PerturbationData) -> int:
