@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnval import widening_valley
+from nnval import paired_trainings
 from nnval.engine.feedforward_networks import mlp
 from nnval.engine.images import Images
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
@@ -284,7 +284,7 @@ def test_a_finished_run_is_only_read(result: WideningValley, monkeypatch: pytest
     files = {path: path.stat().st_mtime_ns for path in result.directory.rglob("*")}
     assert not any(path.suffix == ".pt" for path in files)
     for name in ("write_whole", "write_json", "make_directory", "opened"):
-        monkeypatch.setattr(widening_valley.disk, name, lambda *_, **__: pytest.fail("wrote"))
+        monkeypatch.setattr(paired_trainings.disk, name, lambda *_, **__: pytest.fail("wrote"))
     assert same(run_widening_valley(tiny(), result.directory), result)
     assert {path: path.stat().st_mtime_ns for path in result.directory.rglob("*")} == files
 
