@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnval.activation_temperature_schedules import COOLED, Schedule
+from nnval.activation_temperature_schedules import Schedule
 from nnval.activation_temperature_study import SWEPT_RATES
+from nnval.drop_in.actcoolr import ActCooLR
 from nnval.drop_in.observed_step import ObservedStep
 from nnval.engine.datasets import ImageData
 from nnval.engine.device import seeded_generators
 from nnval.measure.activation_patterns import PatternRule, lr_sweep
-from theory.activation_temperature import target_curve
 
 MEASURED = ("step", "rate", "temperature", "first", "last", "target", "gradient", "weights")
 """Columns of what is measured in a step."""
@@ -72,7 +72,6 @@ class ScheduledTraining:
     ) -> None:
         self.module, self.epoch, self.diverged = module, 0, False
         self._data, self._schedule, self._every = data, schedule, every
-        self._total = epochs * steps_per_epoch
         self._optimizer = torch.optim.SGD(
             module.parameters(),
             lr=schedule.rate(learning_rate),
@@ -80,10 +79,11 @@ class ScheduledTraining:
             nesterov=nesterov,
             weight_decay=weight_decay,
         )
-        self._scheduler = schedule.on(self._optimizer, module, self._total, every)
+        self._scheduler = schedule.on(self._optimizer, module, epochs * steps_per_epoch, every)
         self._observed = ObservedStep(self._optimizer, module, PatternRule(), samples)
         self._sweep_steps = frozenset(sweep_steps)
-        self._cooled_every = int(schedule.options.get("every", every)) if schedule.name == COOLED else None
+        self._cooled = self._scheduler if isinstance(self._scheduler, ActCooLR) else None
+        self._cooled_every = int(schedule.options.get("every", every))
         self._step = 0
         self.coldest: float | None = None
         self.layers: int | None = None
@@ -141,7 +141,7 @@ class ScheduledTraining:
         if swept:
             self._sweep(number, rate, inputs, before)
         if not measured and not swept:
-            kind = "measuring" if self._cooled_every and number % self._cooled_every == 0 else "plain"
+            kind = "measuring" if number % self._cooled_every == 0 else "plain"
             self._clock[f"{kind}_seconds"] += time.process_time() - begin
             self._clock[f"{kind}_steps"] += 1
         return loss
@@ -165,12 +165,10 @@ class ScheduledTraining:
         self.measured.append((number, rate, float(changes.temperature), *first_and_last, self._target(number), *norms))
 
     def _target(self, number: int) -> float | None:
-        """C of a step, once ActCooLR follows it."""
-        state = self._scheduler.state_dict().get("schedule")
-        if state is None or state["start"] is None or state["interval"][0] < 1:
+        """C of a step; none of those up to the first that ActCooLR measured, after which it is followed."""
+        if self._cooled is None or number <= self._cooled_every:
             return None
-        gamma = float(self._schedule.options.get("gamma", 1.0))
-        return float(target_curve(number / self._total, gamma, state["start"]))
+        return self._cooled.target(number)
 
     def _sweep(self, number: int, rate: float, inputs: torch.Tensor, before: dict[str, torch.Tensor]) -> None:
         """The step that was just made at other learning rates; its direction is torch's, not a small difference."""
@@ -202,9 +200,9 @@ class ScheduledTraining:
 
     def summary(self) -> dict[str, Any]:
         """What is known at the end, as plain numbers."""
-        metrics = getattr(self._scheduler, "last_metrics", {})
+        metrics = self._cooled.last_metrics if self._cooled else {}
         clock, overhead = self._clock, None
-        if self._cooled_every and clock["plain_steps"] and clock["measuring_steps"] and not self._on_gpu:
+        if self._cooled and clock["plain_steps"] and clock["measuring_steps"] and not self._on_gpu:
             plain = clock["plain_seconds"] / clock["plain_steps"]
             extra = clock["measuring_seconds"] / clock["measuring_steps"] - plain
             overhead = extra / (self._cooled_every * plain)
@@ -214,17 +212,13 @@ class ScheduledTraining:
             "diverged": self.diverged,
             "share_at_cap": metrics.get("apt/share_at_cap"),
             "lost": metrics.get("apt/lost"),
-            "sigma": self._sigma(),
+            "sigma": self._cooled.sigma if self._cooled else None,
             "overhead": overhead,
         }
 
     @property
     def _on_gpu(self) -> bool:
         return self._data.train.labels.is_cuda
-
-    def _sigma(self) -> float | None:
-        state = self._scheduler.state_dict().get("schedule")
-        return None if state is None or self._schedule.options.get("link") == "cloglog" else state["scale"]
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on between two epochs, readable by ``torch.load(weights_only=True)``."""

@@ -255,13 +255,21 @@ def test_an_experiment_from_beginning_to_end(tmp_path: Path) -> None:
     assert runs[1]["trained"] == [True, True]
 
 
-def test_epochs_are_the_budget(tmp_path: Path) -> None:
-    result = validate(*TINY, "--epochs", 3, "--out", tmp_path, "--json")
-    assert json.loads(result.output)["parameters"]["budgets"] == [3]
+def test_epochs_are_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CoolingStudyConfig] = []
+
+    def noted(config: CoolingStudyConfig, *_: Any, **__: Any) -> None:
+        asked.append(config)
+        raise ValueError("no training")
+
+    monkeypatch.setattr("nnval.activation_temperature.run_cooling_study", noted)
+    for options in (("--epochs", 3), ("--epochs", 3, "--budget", 4)):
+        assert "no training" in validate(*TINY, *options, "--out", tmp_path).output
+    assert [config.budgets for config in asked] == [(3,), (4,)]
 
 
 def test_presets_are_valid_and_shown() -> None:
-    assert experiment_presets("activation-temperature") == ["cifar10-resnet20", "digits"]
+    assert experiment_presets("activation-temperature") == ["cifar10-resnet20", "cifar10-resnet20-small", "digits"]
     for name in experiment_presets("activation-temperature"):
         config = CoolingStudyConfig.from_dict(load_experiment("activation-temperature", name))
         assert set(config.swept) <= set(config.schedules)
@@ -275,7 +283,7 @@ def test_presets_are_valid_and_shown() -> None:
     ("options", "message"),
     [
         ((), "--out is missing: name the directory of the run, such as --out runs/cooling"),
-        (("--out", "x", "--preset", "nothing"), "preset 'nothing' does not exist; choose cifar10-resnet20, digits"),
+        (("--out", "x", "--preset", "nothing"), "preset 'nothing' does not exist; choose cifar10-resnet20, "),
         (("--out", "x", "--schedule", "warm"), "schedule 'warm' must be one of"),
         (("--out", "x", "--sweep", "step:gamma=1"), "has no option 'gamma'"),
         (("--out", "x", "--seeds", 1), "members must be >= 2"),

@@ -155,6 +155,41 @@ def test_without_a_start_the_temperature_of_the_own_rate_is_taken() -> None:
     assert CoolingSchedule(0.1, 40).calibration == 20
 
 
+def test_a_learning_rate_that_is_too_hot_is_not_kept_and_does_not_set_the_start() -> None:
+    loop = Loop(model=network(1), t_start=None, calibration=10, total_steps=80, lr=1.0)
+    assert loop.scheduler is not None
+    assert loop.scheduler.t_start is loop.scheduler.target(40) is None
+    loop.run(5)
+    assert loop.scheduler.last_metrics["apt/temperature"] > 2
+    assert loop.scheduler.t_start is None
+    loop.run(5)
+    assert loop.rates[:5] == [1.0] * 5
+    assert sorted(loop.rates[5:], reverse=True) == loop.rates[5:]
+    assert loop.rates[9] < 0.3
+    hot = Loop(model=network(1), t_start=None, calibration=5, total_steps=80, lr=1.0).run(5).scheduler
+    assert hot is not None
+    assert hot.t_start == 1.0
+    assert hot.last_metrics["apt/target"] == hot.target(5) == 1 - 5 / 80
+
+
+def test_the_curve_can_be_asked_for() -> None:
+    loop = Loop(t_start=0.5, gamma=2.0, sigma=None)
+    scheduler = loop.scheduler
+    assert scheduler is not None
+    assert [scheduler.target(step) for step in (0, 30, 60)] == [0.5, 0.375, 0.0]
+    assert (scheduler.t_start, scheduler.sigma) == (0.5, None)
+    loop.run(5)
+    assert scheduler.sigma == scheduler.last_metrics["apt/sigma"]
+    assert Loop(sigma=1.3).scheduler.sigma == 1.3  # pyright: ignore[reportOptionalMemberAccess]
+    other = Loop(link="cloglog", sigma=None).scheduler
+    assert other is not None
+    assert other.sigma is None
+    with pytest.raises(ValueError, match="step=61 must be at most total_steps=60"):
+        scheduler.target(61)
+    with pytest.raises(ValueError, match="step=-1 must be a whole number >= 0"):
+        scheduler.target(-1)
+
+
 def test_a_start_that_cannot_be_seen_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"starts at T=0.0\d+ bits, but 0.0\d+ is the least that can be seen: raise"):
         Loop(t_start=None, lr=1e-12, lr_min=1e-15).run(40)
@@ -201,10 +236,11 @@ def test_batches_given_by_hand_and_batches_seen() -> None:
 # ---- Nothing is disturbed --------------------------------------------------------------------------------------------
 
 
-def test_training_is_bit_by_bit_what_it_is_without_as_long_as_the_rate_is_the_same() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_training_is_bit_by_bit_what_it_is_without_as_long_as_the_rate_is_the_same(dropout: float) -> None:
     """Parameters, buffers, momentum, and what dropout draws, while eight measurements are made."""
-    measured = Loop(model=network(dropout=0.3), t_start=None, calibration=40, sigma=None)
-    plain = Loop(model=network(dropout=0.3), plain=True)
+    measured = Loop(model=network(dropout=dropout), t_start=None, calibration=40, sigma=None)
+    plain = Loop(model=network(dropout=dropout), plain=True)
     for loop in (measured, plain):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)

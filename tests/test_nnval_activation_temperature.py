@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -300,9 +301,18 @@ def test_a_finished_run_is_only_read(study: CoolingStudy) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in study.directory.rglob("*.json")}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was saved after each epoch; not to be changed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run_cooling_study(tiny(), out, checkpoint_seconds=0)
+    assert not list(out.rglob("*.pt"))
+    return out
+
+
 @pytest.mark.parametrize("stop_at", [2, 6, 9])
-def test_interrupted_runs_go_on_with_the_same_numbers(tmp_path: Path, stop_at: int) -> None:
-    config = tiny(members=2)
+def test_interrupted_runs_go_on_with_the_same_numbers(whole: Path, tmp_path: Path, stop_at: int) -> None:
+    config = tiny()
     calls = []
 
     def stop(done: int, total: int, _: str) -> None:
@@ -314,16 +324,14 @@ def test_interrupted_runs_go_on_with_the_same_numbers(tmp_path: Path, stop_at: i
         run_cooling_study(config, tmp_path / "broken", progress=stop)
     told: list[int] = []
     run_cooling_study(config, tmp_path / "broken", progress=lambda done, _, __: told.append(done))
-    run_cooling_study(config, tmp_path / "whole", checkpoint_seconds=0)
-    assert records(tmp_path / "broken") == records(tmp_path / "whole")
+    assert records(tmp_path / "broken") == records(whole)
     assert told[0] == stop_at + 1
     assert told[-1] == 20
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_schedules_and_seeds_can_be_added(study: CoolingStudy, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run_cooling_study(tiny(), out)
+def test_schedules_and_seeds_can_be_added(whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
     before = records(out)
     more = tiny(schedules=["cosine", "step"], members=3)
     told: list[str] = []
@@ -335,9 +343,9 @@ def test_schedules_and_seeds_can_be_added(study: CoolingStudy, tmp_path: Path) -
         run_cooling_study(tiny(every=5), out)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
-    config = tiny(schedules=["step"], swept=[])
-    run_cooling_study(config, tmp_path / "run")
+def test_damaged_files(whole: Path, tmp_path: Path) -> None:
+    config = tiny(schedules=["step"])
+    shutil.copytree(whole, tmp_path / "run")
     path = next((tmp_path / "run").glob("seeds/0001/5/step.json"))
     path.write_text("{}")
     with pytest.raises(RunDirectoryError, match="is damaged: remove it to train that network again"):

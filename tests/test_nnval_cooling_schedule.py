@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nnval.drop_in.cooling_schedule import CoolingSchedule
+from nnval.drop_in.cooling_schedule import HOTTEST_START, CoolingSchedule
 from theory.activation_temperature import CloglogLink, ErfLink
 
 
@@ -57,6 +58,46 @@ def test_a_sigma_too_large_diverges() -> None:
     limited = CoolingSchedule(0.02, 2000, t_start=2.0, sigma=2.5, lr_max=10.0, largest_change=math.log(2))
     errors_in_closed_loop(limited, lambda _: plant)
     assert limited.limited > 100
+
+
+def calibrated(plant: Callable[[int], ErfLink], **options: Any) -> tuple[CoolingSchedule, list[float]]:
+    """After 50 steps at 0.1 or less, and the learning rates of all steps."""
+    schedule, rates = CoolingSchedule(0.1, 1000, sigma=1.2, **options), list[float]()
+    for made in range(10, 60, 10):
+        rates += [schedule.rate_of(number) for number in range(made - 9, made + 1)]
+        assert schedule.target(made) is None
+        schedule.follow(made, rates[-1], float(plant(made).temperature(math.log(rates[-1]))), coldest=1e-9)
+    return schedule, rates
+
+
+def test_a_start_that_is_not_given_is_that_of_the_own_rate() -> None:
+    link = ErfLink(-1.0, 1.2)
+    schedule, rates = calibrated(lambda _: link)
+    own = float(link.temperature(math.log(0.1)))
+    assert own < HOTTEST_START
+    assert rates == [0.1] * 50
+    assert schedule.start == pytest.approx(own, rel=1e-12)
+    assert schedule.target(500) == pytest.approx(own / 2, rel=1e-12)
+
+
+def test_a_start_that_is_not_given_is_not_hotter_than_one_bit() -> None:
+    """From the first measurement on: a network that the own rate would break is not kept there to learn that."""
+    link = ErfLink(-4.0, 1.2)
+    assert float(link.temperature(math.log(0.1))) > 3
+    schedule, rates = calibrated(lambda _: link)
+    assert rates[:10] == [0.1] * 10
+    assert rates[19:] == pytest.approx([math.exp(-4.0)] * 31, rel=1e-12)  # that of one bit
+    assert schedule.start == HOTTEST_START == 1.0
+    assert schedule.seen == pytest.approx([float(link.temperature(math.log(0.1)))] * 3, rel=1e-12)
+    assert calibrated(lambda _: link, largest_change=0.5)[0].limited == 3  # of 1.7
+
+
+def test_a_network_that_was_hot_at_first_only_has_the_start_of_its_own_rate() -> None:
+    hot, cold = ErfLink(-4.0, 1.2), ErfLink(-1.0, 1.2)
+    schedule, rates = calibrated(lambda made: hot if made == 10 else cold)
+    assert rates[19] == pytest.approx(math.exp(-4.0), rel=1e-12)
+    assert rates[29:] == [0.1] * 21
+    assert schedule.start == pytest.approx(float(cold.temperature(math.log(0.1))), rel=1e-12)
 
 
 def test_too_few_changes_to_see_leave_the_last_good_measurement() -> None:

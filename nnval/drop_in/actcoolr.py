@@ -55,9 +55,13 @@ class ActCooLR(LRScheduler):
 
     What it does, step by step. For the first ``every`` steps the learning rate is the optimizer's own. Then T is
     measured, and, for the erf link, sigma: by 13 passes with the same step at other learning rates. With a ``t_start``
-    the curve is followed from there. Without, the learning rate stays the optimizer's own for ``calibration`` steps,
-    and the median of T in the later half of these is the start: the learning rate that you chose sets the scale, and
-    it is cooled from there. The last step has ``lr_min``, which stays if there are more.
+    the curve is followed from there. The last step has ``lr_min``, which stays if there are more.
+
+    Without a ``t_start``, it is T at the optimizer's own learning rate, but at most ``HOTTEST_START`` = 1 bit, where
+    half of the patterns change: the learning rate that you chose sets the scale, unless it is hotter than what all
+    networks bore that were tried (docs/activation-temperature.md has the numbers). To find out takes ``calibration``
+    steps, at the learning rate of your choice; or, from the first measurement on, below it, at that of 1 bit, where
+    yours is hotter. What T would be at yours then follows from the link, and the median over the later half counts.
 
     What is measured is a step that was made, on (the first samples of) the batch that it was made with, by two forward
     passes that leave no trace; see ``ObservedStep``, also for closures, gradient accumulation and mixed precision.
@@ -78,17 +82,19 @@ class ActCooLR(LRScheduler):
         model: the module that the loop calls, with ReLUs; if it is compiled or wrapped for parallel training, the
             compiled or wrapped one.
         total_steps: of the optimizer in this training, more than ``every``.
-        t_start: C(0) [bits]: 3.17 in the paper. None: T at the optimizer's own learning rate.
+        t_start: C(0) [bits]; 3.17 in the paper, at which many networks break. None: T at the optimizer's own learning
+            rate, at most 1.
         gamma: shape of the curve; 1 is a straight line, more stays hot for longer.
         every: steps between two measurements.
         link: ``"erf"``, the paper's; or ``"cloglog"``, T in proportion to the learning rate, which is the better for T
-            below about 0.5 and needs no sigma.
+            below about 0.5, needs no sigma, and corrects fully at all T, where the erf link overshoots for T above 1
+            and falls short below (`theory.cooling_controller`).
         sigma: of the erf link. None: measured.
         lr_max: the cap; None is three times the optimizer's own learning rate.
         lr_min: the floor, > 0, at which training ends.
         largest_change: of ln(learning rate) from one measurement to the next.
-        calibration: steps at the optimizer's own learning rate, at least ``every``, if there is no ``t_start``. None:
-            the twentieth part of all, but at least 5 measurements (or half of the training).
+        calibration: steps to find the start in, at least ``every``, if there is no ``t_start``. None: the twentieth
+            part of all, but at least 5 measurements (or half of the training).
         pattern, reduce, channel_dim, smooth: see ``nnval.measure.activation_patterns.PatternRule``.
         probe_samples: of a batch to measure with; None for all.
         batch: inputs to measure with, all the time, instead of those that the model is called with.
@@ -197,6 +203,33 @@ class ActCooLR(LRScheduler):
         self._warn_of_cap(made)
         super().step()
         self._arm_if_due()
+
+    @property
+    def t_start(self) -> float | None:
+        """C(0), at which the curve starts; None until it is known [bits]."""
+        return self._schedule.start
+
+    @property
+    def sigma(self) -> float | None:
+        """Of the erf link; None until it is known, and for the other link."""
+        return self._schedule.scale if self._schedule.link == "erf" else None
+
+    def target(self, step: int) -> float | None:
+        """The temperature wanted of a step, C(step).
+
+        Args:
+            step: of the optimizer, from 1 to ``total_steps``; 0 has ``t_start``.
+
+        Returns:
+            C; None until ``t_start`` is known [bits].
+
+        Raises:
+            ValueError: for a step out of range.
+        """
+        check_whole("step", step, 0)
+        if step > self._schedule.total_steps:
+            raise ValueError(f"step={step} must be at most total_steps={self._schedule.total_steps}")
+        return self._schedule.target(step)
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Learning rates of all parameter groups for the next step."""

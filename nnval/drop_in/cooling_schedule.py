@@ -14,6 +14,9 @@ from theory.activation_temperature import LINKS, CloglogLink, CoolingController,
 
 USUAL_SIGMA = 1.2
 """Of the erf link, where it cannot be measured: 1.0 to 1.5 was seen in all networks."""
+HOTTEST_START = 1.0
+"""The highest start that is chosen without being asked for [bits]: half of the patterns change. Hotter ones broke
+networks, see docs/activation-temperature.md."""
 
 _SETTINGS = ("total_steps", "gamma", "every", "link", "lr_max", "lr_min", "largest_change", "calibration")
 _STATE = ("own_rate", "scale", "start", "interval", "location", "seen", "limited")
@@ -28,7 +31,7 @@ class CoolingSchedule:
 
     Attributes:
         scale: sigma of the erf link, None until it is known; 1 for the other link.
-        start: C(0), None until it is known.
+        start: C(0), None until it is known [bits].
         limited: how many measurements had their correction cut by ``largest_change``.
 
     Raises:
@@ -80,7 +83,7 @@ class CoolingSchedule:
         self.own_rate, self.start = own_rate, t_start
         self.interval = (0, every, own_rate, own_rate)  # first and last step, and their learning rates
         self.location: float | None = None
-        self.seen: list[float] = []
+        self.seen: list[float] = []  # T at the own rate, while there is no start
         self.limited = 0
 
     def is_due(self, number: int) -> bool:
@@ -124,9 +127,9 @@ class CoolingSchedule:
         controller, log_rate, following = self._controller(), math.log(rate), self._following(made)
         if self.location is None or temperature >= 2 * coldest:
             self.location = float(controller.link.located(log_rate, temperature))
-        if self.start is None and not self._calibrated(made, temperature):
-            self.hold(made, rate)
-            return
+        target, highest = HOTTEST_START, self.own_rate  # as long as there is no start
+        if self.start is not None or self._calibrated(made, log_rate, temperature):
+            target, highest = self.target(following) or 0.0, self.lr_max
         if self.start is not None and self.start < 2 * coldest:
             raise RuntimeError(
                 f"the curve starts at T={self.start:.3g} bits, but {2 * coldest:.3g} is the least that can be seen: "
@@ -135,9 +138,9 @@ class CoolingSchedule:
         if following == self.total_steps:
             self.interval = (made, following, rate, self.lr_min)
             return
-        wanted = float(controller.next_log_rate(log_rate, self.location, self.target(following) or 0.0))
+        wanted = min(float(controller.next_log_rate(log_rate, self.location, target)), math.log(highest))
         self.limited += abs(wanted - log_rate) >= self.largest_change * (1 - 1e-12)
-        self.interval = (made, following, rate, min(math.exp(wanted), self.lr_max))
+        self.interval = (made, following, rate, highest if wanted == math.log(highest) else math.exp(wanted))
 
     def settings(self) -> dict[str, Any]:
         """What must be the same in a schedule that goes on from a state."""
@@ -163,13 +166,15 @@ class CoolingSchedule:
         link = CloglogLink(0.0) if self.link == "cloglog" else ErfLink(0.0, scale)
         return CoolingController(link, self.lr_min, self.lr_max, self.largest_change)
 
-    def _calibrated(self, made: int, temperature: float) -> bool:
+    def _calibrated(self, made: int, log_rate: float, temperature: float) -> bool:
         """Notes the temperature at the own learning rate, and takes the median for the start at the end."""
         if 2 * made > self.calibration:
-            self.seen.append(temperature)
+            link = self._controller().link
+            there = link.moved(float(link.located(log_rate, temperature)))
+            self.seen.append(float(there.temperature(math.log(self.own_rate))))
         if made + self.every <= self.calibration:
             return False
-        self.start = statistics.median(self.seen)
+        self.start = min(statistics.median(self.seen), HOTTEST_START)
         return True
 
 
