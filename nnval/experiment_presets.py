@@ -11,7 +11,7 @@ from typing import Any
 
 from nnval.engine.recipes import ALL_SAMPLES
 
-EXPERIMENTS = ("activation-temperature", "weight-variance", "widening-valley")
+EXPERIMENTS = ("activation-temperature", "adaptive-noise", "weight-variance", "widening-valley")
 
 _PRESETS = resources.files("nnval") / "presets"
 

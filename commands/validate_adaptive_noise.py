@@ -1,0 +1,281 @@
+"""``jostle validate adaptive-noise``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.experiment_options import (
+    TRAINING_FIELDS,
+    echo_facts,
+    experiment_fields,
+    experiment_options,
+    is_written,
+    prepared,
+    typeset,
+    write_files,
+)
+from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from figures.report import ReportTable
+    from nnval.adaptive_noise_study import NoiseStudy
+    from nnval.tables import Table
+
+EXPERIMENT = "adaptive-noise"
+METHODS = ("baseline", "fixed", "phase_only", "schedule_only", "full", "sgd", "adam", "cosine")
+MODES = ("absolute", "relative_update", "relative_weight", "sgld")
+
+TIME = (
+    "means over seeds with standard errors; a run that missed the target counts as long as it was followed. Seconds\n"
+    "are of the processor (on a GPU, of a clock), without evaluation; of noisy methods with tracker and noise. In\n"
+    "brackets: 95 % intervals of paired ratios"
+)
+PHASES = (
+    "exploration/convergence/fine-tuning in % of the steps; medians of: changes of the phase, time-averaged\n"
+    "epsilon^2, norm of the noise over that of the update, and time of tracker and noise over that of the rest"
+)
+STABILITY = "100 sd / mean over the last epochs; detrended: around a straight line; n: seeds for which each is defined"
+PAIRS = "mean +- half of the 95 % interval; * where a difference is shown at 1 % for all rows of the column together"
+
+
+@click.command(EXPERIMENT)
+@experiment_options(preset="digits")
+@click.option("--seeds", type=int, help="Reported networks of each method, >= 2; more can be added later.")
+@click.option(
+    "--method", "methods", multiple=True, type=click.Choice(METHODS), help="Repeatable; baseline is always there."
+)
+@click.option("--equal-noise/--own-noise", default=None, help="Each noise once more, with the same epsilon^2 in all.")
+@click.option("--budget", type=float, help="Mean of epsilon^2 of the equal noises; default: that of the fixed noise.")
+@click.option("--mode", type=click.Choice(MODES), help="What epsilon means.")
+@click.option("--epsilon", nargs=3, type=float, help="Of exploration, convergence and fine-tuning.")
+@click.option("--decay", type=float, help="Lambda of schedules that decay [1/steps].")
+@click.option("--min-dwell", type=int, help="Steps for which a phase is kept at least.")
+@click.option("--factor", "rate_factors", multiple=True, type=float, help="Of the grid of learning rates, repeatable.")
+@click.option("--adam-lr", "adam_learning_rate", type=float, help="Middle of Adam's grid; --lr is that of SGD's.")
+@click.option("--tuning-seeds", type=int, help="Other networks, by which learning rates are chosen.")
+@click.option("--target", "target_accuracy", type=float, help="Validation accuracy whose time is measured.")
+@click.option("--last-epochs", type=int, help="Over which stability is measured.")
+@output_options
+def validate_adaptive_noise(
+    out: Path | None,
+    preset: str,
+    show_preset: bool,
+    data: str | None,
+    threads: int,
+    seeds: int | None,
+    methods: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Noise that follows the phase of training: an ablation, its equal-noise control, and usual optimizers.
+
+    Each method trains at the best learning rate of its own grid, chosen by validation accuracy on seeds that are not
+    reported, from the same initial weights and with the same batches; differences are those of pairs. No theory
+    predicts which is better, so nothing can disagree: the exit code is 0.
+
+    \b
+    jostle validate adaptive-noise --out runs/noise
+    jostle validate adaptive-noise --method fixed --method full --epsilon 0.6 0.2 0.06 --seeds 16 --out runs/strong
+    jostle validate adaptive-noise --show-preset > my.toml
+    """
+    if show_preset:
+        from nnval.experiment_presets import experiment_text, load_experiment
+
+        load_experiment(EXPERIMENT, preset)
+        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
+        return
+    directory = prepared(out, "runs/noise")
+    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
+    of_noise = {name: options.pop(name) for name in ("mode", "epsilon", "decay", "min_dwell")}
+    if methods:
+        options["methods"] = list(dict.fromkeys(("baseline", *methods)))
+    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    noise = fields.setdefault("noise", {})
+    if isinstance(noise, dict):  # else the config says what is wrong
+        noise |= {name: value for name, value in of_noise.items() if value is not None}
+    from nnval.adaptive_noise import run_noise_study
+    from nnval.adaptive_noise_arrays import results_json
+    from nnval.adaptive_noise_study import NoiseStudyConfig
+
+    config = NoiseStudyConfig.from_dict(fields)
+    begin = time.monotonic()
+    with progress_bar(quiet) as progress:
+        result = run_noise_study(config, directory, progress=progress, threads=threads)
+    if is_written(directory, results_json(result)):
+        hint(f"{directory} was finished already; nothing was trained", quiet)
+    else:
+        _write(result)
+    print_noise(result, as_json)
+    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+
+
+def print_noise(result: NoiseStudy, as_json: bool) -> None:
+    """Print the tables and conclusions of a finished experiment.
+
+    Args:
+        result: finished.
+        as_json: as one JSON object instead.
+    """
+    from nnval.adaptive_noise_arrays import results_json
+    from nnval.adaptive_noise_tables import claims_table, conclusions, facts
+
+    config = result.config
+    if as_json:
+        found = {"directory": str(result.directory), **results_json(result)}
+        emit_json("validate adaptive-noise", config.to_dict(), config.training.seed, found)
+        return
+    echo_facts(facts(result))
+    for title, table, words in _tables(result):
+        click.echo(f"\n{title}")
+        print_table(table.header, table.rows)
+        if words:
+            click.echo(words)
+    claims = claims_table(result)
+    if claims.rows:
+        click.echo("\nWhat the paper says, by the same verdicts:")
+        print_table(claims.header, claims.rows, left=(0, 1, 5))
+    click.echo()
+    for line in conclusions(result):
+        click.echo(line)
+    click.echo(f"seed {config.training.seed}")
+
+
+def _tables(result: NoiseStudy) -> list[tuple[str, Table, str]]:
+    """(title, table, what columns mean)."""
+    from nnval.adaptive_noise_tables import (
+        accuracy_table,
+        differences_table,
+        phases_table,
+        rates_table,
+        stability_table,
+        time_table,
+    )
+
+    config = result.config
+    found = [
+        (
+            f"Time to a validation accuracy of {config.target_accuracy:g} (the paper's Table I):",
+            time_table(result),
+            TIME,
+        ),
+        (f"Stability over the last {config.last_epochs} epochs (Table II):", stability_table(result), STABILITY),
+        ("Accuracy (Tables III and IV):", accuracy_table(result), ""),
+        ("Phases and noise (Figure 1):", phases_table(result), PHASES),
+    ]
+    if config.tuning_members:
+        title = f"Learning rates, with validation accuracies of {len(config.tuning_members)} other seeds, in %:"
+        found.append((title, rates_table(result), ""))
+    found.append(("Seed by seed:", differences_table(result), PAIRS))
+    return found
+
+
+def _write(result: NoiseStudy) -> None:
+    """Arrays, figures and the page."""
+    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
+    from nnval.adaptive_noise_arrays import results_json, save_arrays
+    from nnval.adaptive_noise_tables import claims_table, conclusions, facts
+    from nnval.engine.run_directory import ENVIRONMENT, read_json
+
+    save_arrays(result)
+    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
+    places = ("times", "training", None, "phases")
+    sections = []
+    for number, (title, table, words) in enumerate(_tables(result)):
+        figure = figures.get(places[number] or "") if number < len(places) else None
+        if title.startswith("Seed"):
+            figure = figures.get("differences")
+        paragraphs = [typeset(words[0].upper() + words[1:].replace("\n", " ")) + "."] if words else []
+        sections.append(ReportSection(title.rstrip(":"), paragraphs, figure=figure, table=_report_table(table)))
+    claims = claims_table(result)
+    if claims.rows:
+        sections.append(ReportSection("What the paper says", table=_report_table(claims)))
+    rows = [[typeset(cell) for cell in row] for row in facts(result)]
+    sections.append(ReportSection("What was done", table=ReportTable(("what", "finding"), rows)))
+    page = render_report(
+        title="Noise that follows the phase of training",
+        lead=" ".join(typeset(line) for line in conclusions(result)),
+        sections=sections,
+        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+    )
+    pictures = {name: figure.png for name, figure in figures.items()}
+    write_files(result.directory, pictures, page, results_json(result))
+
+
+def _report_table(table: Table) -> ReportTable:
+    from figures.report import ReportTable
+
+    return ReportTable(table.header, [[typeset(str(cell)) for cell in row] for row in table.rows])
+
+
+def _figures(result: NoiseStudy) -> dict[str, tuple[bytes, str, str]]:
+    """File name -> (PNG, caption, what it shows in words)."""
+    import numpy as np
+
+    from figures.measured_adaptive_noise import MethodCurves, figure_noise_training, figure_phases, figure_times
+    from figures.paired_differences import PairedDifferences, figure_paired_differences
+    from figures.style import png_bytes
+    from nnval.adaptive_noise_study import QUANTITIES
+    from nnval.adaptive_noise_tables import METHOD_NAMES, method_name
+    from nnval.experiment_words import data_name
+
+    training = result.config.training
+    title = f"{training.model.rpartition(':')[2]} on {data_name(training)}; {training.members} seeds"
+    curves = [
+        MethodCurves(
+            method_name(each.method.name),
+            each.validation_loss,
+            1 - each.validation_accuracy,
+            result.passages(each),
+            each.phases,
+            equal=each.method.equal,
+        )
+        for each in result.runs
+    ]
+    order = list(METHOD_NAMES.values())
+    drawn = {
+        "times": (figure_times(title, curves, order, result.config.target_accuracy), _TIMES, "runs above the target"),
+        "training": (
+            figure_noise_training(title, curves, order, result.config.last_epochs),
+            _TRAINING,
+            "validation loss and error against the epoch",
+        ),
+        "phases": (figure_phases(title, curves), _PHASES, "shares of the phases against the epoch"),
+    }
+    pairs: dict[str, list[PairedDifferences]] = {}
+    complete = _complete_pairs(result)
+    for each in result.differences:
+        if (each.method, each.reference) in complete and each.quantity in _DRAWN:
+            values = result.values(result.of(each.method), each.quantity)
+            values = values - result.values(result.of(each.reference), each.quantity)
+            label = f"{method_name(each.method)} - {method_name(each.reference)}"
+            one = PairedDifferences(label, values[np.isfinite(values)], each.difference, each.shown)
+            pairs.setdefault(QUANTITIES[each.quantity], []).append(one)
+    if pairs:
+        figure = figure_paired_differences(title, pairs, test="1 %, all of a column")
+        drawn["differences"] = (figure, _PAIRS, "differences of methods with their intervals")
+    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+
+
+_DRAWN = ("epochs", "cv_detrended", "test_accuracy")
+
+
+def _complete_pairs(result: NoiseStudy) -> set[tuple[str, str]]:
+    """Pairs of which all that is drawn is known."""
+    found = [(each.method, each.reference) for each in result.differences if each.quantity in _DRAWN]
+    return {pair for pair in found if found.count(pair) == len(_DRAWN)}
+
+
+_TIMES = (
+    "Share of the runs that have not reached the target yet (Kaplan and Meier); lines are a little apart. Left: the "
+    "ablation; right: noises with equal epsilon^2, and usual optimizers."
+)
+_TRAINING = (
+    "Validation loss and error: medians over seeds with their range. Stability is measured where the ground is grey."
+)
+_PHASES = "Share of the steps in each phase, mean over seeds. Noise moves phases, and phases the noise."
+_PAIRS = "Each dot is one seed; diamonds are means with 95 % intervals, grey where no difference is shown."
