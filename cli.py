@@ -9,13 +9,16 @@ from typing import Any
 import click
 
 from commands.activation_temperature import predict_activation_temperature, simulate_activation_temperature
+from commands.adaptive_noise import predict_adaptive_noise, simulate_adaptive_noise
 from commands.effective_temperature import predict_effective_temperature, simulate_effective_temperature
+from commands.generate import generate
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
 from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
+from commands.validate_adaptive_noise import validate_adaptive_noise
 from commands.validate_weight_variance import validate_weight_variance
 from commands.validate_widening_valley import validate_widening_valley
 from commands.weight_variance import predict_weight_variance, simulate_weight_variance
@@ -96,6 +99,7 @@ for command in (
     predict_effective_temperature,
     predict_widening_valley,
     predict_activation_temperature,
+    predict_adaptive_noise,
 ):
     predict.add_command(command)
 for command in (
@@ -105,6 +109,7 @@ for command in (
     simulate_effective_temperature,
     simulate_widening_valley,
     simulate_activation_temperature,
+    simulate_adaptive_noise,
 ):
     simulate.add_command(command)
 for command in (
@@ -113,9 +118,10 @@ for command in (
     validate_weight_variance,
     validate_widening_valley,
     validate_activation_temperature,
+    validate_adaptive_noise,
 ):
     validate.add_command(command)
-for command in (train, report):
+for command in (train, generate, report):
     main.add_command(command)
 
 

@@ -55,6 +55,9 @@ def write_report(study: VarianceStudy, record: dict[str, Any]) -> None:
         section("As measured", "", "variances"),
         section("Fluctuations of the loss", _LOSS, None, tables.loss_table(study)),
     ]
+    force = tables.force_table(study)
+    if force.rows:
+        sections.insert(1, section("Stiffness where the weights move", _FORCE, None, force))
     second = tables.second_crossover_table(study)
     if second.rows:
         sections.append(section("Noise that comes with the weights", _SECOND, None, second))
@@ -255,14 +258,19 @@ _DEVIATIONS = (
     "Medians over directions of measured over predicted weight variance, minus one. Theory takes the curvature and the "
     "noise of each direction at fixed weights; 'from the noise in motion' takes the noise that drove the runs instead."
 )
+_FORCE = (
+    "Curvature in motion is the slope of the full gradient against the displacement of the weights, beside the Hessian "
+    "at their mean; networks of ReLUs are stiffer than their Hessian, whose second derivatives see no kinks. The last "
+    "column is what is left of the deviations with that curvature and the noise in motion."
+)
 _SCALED = (
     "In units of the squared learning rate times the noise variance of each direction, where all directions fall on "
     "one line for each order of batches. The dashed limits are for epochs of many updates beside 1 / (1 - beta)."
 )
 _VERDICTS = (
     "Directions whose curvature is negative, or not known to be positive, have no stationary variance and are not "
-    "compared. Verdicts hold at 1 % for each row together; 'seen from' is the deviation that a direction must have to "
-    "disagree, in the median: with few runs much agrees."
+    "compared. Verdicts hold at 1 % for each row together, beyond the model error that theory is granted; 'seen from' "
+    "is the deviation that a direction must have to disagree, in the median: with few runs much agrees."
 )
 _LOSS = (
     "The mean loss above the minimum in these directions, and what it would be if all had the largest of their "

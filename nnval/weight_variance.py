@@ -39,9 +39,11 @@ from nnval.measure.fluctuations import epoch_sums
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.hessian import Eigenpairs, eigenpairs
 from nnval.measure.recording_files import RecordingConfig, WeightRecording
+from nnval.measure.restoring_force import restoring_force
 from nnval.measure.weight_recording import record_weights
 from nnval.weight_variance_comparison import OrderResult, Spectrum, compared
 from nnval.weight_variance_config import VarianceConfig
+from sim.batch_order import batches_per_epoch
 from sim.random_streams import stream
 
 __all__ = ["OrderResult", "Spectrum", "VarianceConfig", "VarianceResult", "measure_weight_variance"]
@@ -62,6 +64,7 @@ class VarianceResult:
         training_loss: mean over all samples, where the Hessian was taken.
         eigenpairs: of the largest curvatures, without weight decay.
         orders: what each order of batches gave.
+        tolerance: model error that theory is granted along each direction, as a fraction of its prediction.
     """
 
     config: VarianceConfig
@@ -72,6 +75,7 @@ class VarianceResult:
     training_loss: float
     eigenpairs: Eigenpairs
     orders: tuple[OrderResult, ...]
+    tolerance: float = 0.0
 
 
 class _Stages:
@@ -103,6 +107,7 @@ def measure_weight_variance(
     progress: Progress | None = None,
     threads: int | None = 1,
     data: ImageData | None = None,
+    tolerance: float = 0.0,
 ) -> VarianceResult:
     """Train, freeze the learning rate, take the Hessian, record, and compare; or go on with that.
 
@@ -113,9 +118,11 @@ def measure_weight_variance(
         progress: called with completed and all work and a text; it may raise Interrupted.
         threads: of torch.
         data: what ``load_data(config.training)`` gave, if it was called already.
+        tolerance: see ``VarianceResult``. It is no part of the run: a finished one can be read with another.
 
     Returns:
-        The result. Verdicts hold at 1 % for all directions of an order together.
+        The result. Verdicts hold at 1 % for all directions of an order together. Its config has the device and the
+        check sum of the data filled in.
 
     Raises:
         ValueError: if the network is none that theory is about (Dropout, BatchNorm), diverges, or a size is out of
@@ -126,16 +133,18 @@ def measure_weight_variance(
     """
     directory = Path(directory)
     data = load_data(config.training) if data is None else data
-    device = resolve_device(config.training.device)
+    config, device = _settled(config, directory, data)
     module = build_model(config.training, data.shape, data.classes)
     # Refuses Dropout, BatchNorm and the like, and orders without a theory, before anything is trained.
     loss = FullLoss(module, data.train, data.train.labels, dtype=getattr(torch, config.hessian_dtype), device=device)
     recordings = {order: config.recording(order) for order in config.orders}
     for recording in recordings.values():
         recording.order.noise(len(data.train), recording.batch_size)
+        recording.measured_updates(0, batches_per_epoch(len(data.train), recording.batch_size))
     plain = config.to_dict()
-    description = {"schema": disk.SCHEMA, "fingerprint": fingerprint_of(plain), "config": plain, "branch": None}
-    each = (config.burn_in + config.epochs) * config.runs
+    described = {"data_dir": plain["training"].pop("data_dir"), **plain}  # where the data lie has no effect
+    description = {"schema": disk.SCHEMA, "fingerprint": fingerprint_of(plain), "config": described, "branch": None}
+    each = (config.burn_in + config.epochs * (1 + config.full_gradients)) * config.runs
     hessian = config.directions * 2 + len(config.near) * config.near_directions * 20
     stages = _Stages(progress, config.training.epochs + config.settle + hessian + each * len(recordings))
     with disk.opened(directory, description, environment(device)):
@@ -165,12 +174,39 @@ def measure_weight_variance(
             at_weights = _at_weights(loss, record, spectrum, config.training.weight_decay, directory)
             rng = stream(config.seed, "bootstrap")
             results.append(
-                compared(recording, len(data.train), epoch_sums(record), at_weights, rng, drift=config.drift)
+                compared(
+                    recording,
+                    len(data.train),
+                    epoch_sums(record),
+                    at_weights,
+                    rng,
+                    drift=config.drift,
+                    force=None if record.gradients is None else restoring_force(record),
+                    tolerance=tolerance,
+                )
             )
         value = loss.value(centre)
     return VarianceResult(
-        config, directory, len(data.train), loss.size, float(ensemble.test_accuracy[0]), value, found, tuple(results)
+        config=config,
+        directory=directory,
+        samples=len(data.train),
+        weights=loss.size,
+        test_accuracy=float(ensemble.test_accuracy[0]),
+        training_loss=value,
+        eigenpairs=found,
+        orders=tuple(results),
+        tolerance=tolerance,
     )
+
+
+def _settled(config: VarianceConfig, directory: Path, data: ImageData) -> tuple[VarianceConfig, torch.device]:
+    """The config with device and check sum of the data filled in."""
+    name = config.training.device
+    if name == "auto" and (directory / disk.CONFIG).is_file():  # another device would round otherwise
+        name = disk.read_description(directory)["config"].get("training", {}).get("device", name)
+    device = resolve_device(name)
+    training = dataclasses.replace(config.training, device=str(device), data_sha256=data.sha256)
+    return dataclasses.replace(config, training=training), device
 
 
 def _place(order: str) -> str:
@@ -212,7 +248,7 @@ def _settle(
     threads: int | None,
 ) -> WeightRecording:
     first = config.orders[0]
-    alone = dataclasses.replace(config.recording(first), burn_in=0, epochs=config.settle, runs=1)
+    alone = dataclasses.replace(config.recording(first), burn_in=0, epochs=config.settle, runs=1, full_gradients=0)
     # The projection is not needed, only the mean and the end: any direction will do.
     some = torch.nn.functional.one_hot(torch.tensor([0]), len(weights))
     return record_weights(

@@ -47,6 +47,7 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         "predicted_standard_error": comparison.predicted.standard_error,
         "measured": comparison.measured.value,
         "measured_standard_error": comparison.measured.standard_error,
+        "tolerance": comparison.margin,
         "n": comparison.measured.n,
         "z": _finite(comparison.z),
         "p_value": comparison.p_value,
@@ -113,6 +114,8 @@ def _directions(order: OrderResult) -> Table:
     _add(columns, "residual_share", order.residual_share)
     _add(columns, "noise_variance_in_motion", noise.variance)
     _add(columns, "zero_frequency_share", noise.zero_frequency_share)
+    if order.in_motion is not None:
+        _add(columns, "curvature_in_motion", order.in_motion.curvature)
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 

@@ -7,7 +7,9 @@ large that is shows in comparison with sigma^2 at their mean.
 
 It does not contain what a network remembers of single samples: reshuffled batches are made of those samples that were
 not seen for longest. Therefore theory is also held against the noise that drove the runs, taken from the recording
-itself, as noise that sums to zero over an epoch and white noise of strength S(0) beside it.
+itself, as noise that sums to zero over an epoch and white noise of strength S(0) beside it. Nor is a network as stiff
+as its Hessian says (nnval.measure.restoring_force): with that known, a third comparison takes the curvature in motion
+and the noise in motion. What then agrees is the theory of how noise becomes fluctuations; noise and force are measured.
 """
 
 import math
@@ -20,25 +22,18 @@ import numpy.typing as npt
 from nnval.measure.batch_orders import BatchOrder
 from nnval.measure.fluctuations import EpochSums, Fluctuations, NoiseInMotion, fluctuations, noise_in_motion
 from nnval.measure.recording_files import Floats, RecordingConfig
+from nnval.measure.restoring_force import RestoringForce
+from nnval.weight_variance_deviations import Deviation, InMotion, deviation, driven_variances, in_motion
+from nnval.weight_variance_second_crossover import SecondCrossover, second_crossover
 from theory.estimate import Comparison, Estimate, compare, holm
-from theory.gradient_noise import GradientNoise, WhiteNoise
+from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
 from theory.recording_window import recorded_variances
-from theory.state_dependent_noise import second_crossover_curvature
 from theory.weight_variance import LossFluctuations, loss_fluctuations
 from theory.weight_variance_limits import crossover_curvature
 
 LEAST_RELAXATIONS = 3.0
 """Relaxation times of a direction that the burn-in must last, if its noise has a part at zero frequency."""
-
-REPLICATES = 1000
-"""Of bootstraps over runs."""
-
-LEAST_FLAT = 3
-"""Directions below the first crossover that a fit needs."""
-
-SEEN = 4.0
-"""Standard errors by which a second crossover must show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +57,6 @@ class Spectrum:
     at_runs: Floats
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """How far variances are from theory in a group of directions.
-
-    Attributes:
-        directions: how many.
-        median: of measured / predicted - 1.
-        median_absolute: of its modulus, which noise in the measurement enlarges.
-    """
-
-    directions: int
-    median: Estimate
-    median_absolute: Estimate
-
-
 @dataclass(frozen=True, eq=False)
 class LossShare:
     """The mean loss above the minimum in the measured directions, (1 / 2) sum_i lambda_i Var(theta_i).
@@ -92,27 +72,6 @@ class LossShare:
     isotropic: Estimate
     reduction: Estimate
     predicted: LossFluctuations
-
-
-@dataclass(frozen=True, eq=False)
-class SecondCrossover:
-    """Whether the variance of the flattest directions rises above the plateau (theory.state_dependent_noise).
-
-    Attributes:
-        share: rho, S(0) over the variance of the noise, median over the directions below the first crossover.
-        curvature: lambda_2 = rho lambda_cross.
-        below: how many compared directions are flatter than that.
-        amplitude: of the rise in units of what S(0) of each direction explains, fitted below the first crossover beside
-            a deviation that all directions share: 0 without a second crossover, 1 if the theory holds.
-        verdict: ``"seen"`` (amplitude above 0 by ``SEEN`` errors), ``"not seen"``, or ``"not reached"`` if no direction
-            is flat enough.
-    """
-
-    share: Estimate
-    curvature: float
-    below: int
-    amplitude: Estimate
-    verdict: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +97,10 @@ class OrderResult:
         below: below it.
         driven_above: likewise above the crossover, from theory with the noise that drove the runs.
         driven_below: below it.
+        in_motion: what the force in motion says about that; None if no full gradients were recorded.
         loss: fluctuations of the loss; None without a stationary direction.
-        second_crossover: None for orders whose noise has a part at zero frequency anyway, or fewer than ``LEAST_FLAT``
-            directions below the first crossover.
+        second_crossover: None for orders whose noise has a part at zero frequency anyway, or too few directions below
+            the first crossover.
     """
 
     order: BatchOrder
@@ -160,6 +120,7 @@ class OrderResult:
     below: Deviation | None
     driven_above: Deviation | None
     driven_below: Deviation | None
+    in_motion: InMotion | None
     loss: LossShare | None
     second_crossover: SecondCrossover | None
 
@@ -173,6 +134,8 @@ def compared(
     *,
     drift: str = "mean",
     theory: BatchOrder | None = None,
+    force: RestoringForce | None = None,
+    tolerance: float = 0.0,
 ) -> OrderResult:
     """Hold a recording against theory.
 
@@ -184,13 +147,17 @@ def compared(
         rng: of the bootstrap over runs.
         drift: what is removed from the weights, ``"mean"`` or ``"line"``.
         theory: the order that theory takes; None: that of the recording. Another one is for negative controls.
+        force: of the recording; None if it has no full gradients.
+        tolerance: model error that theory is granted in each direction, as a fraction of its prediction.
 
     Returns:
         The comparison.
 
     Raises:
-        ValueError: for too few runs, or a spectrum of another shape than the recording.
+        ValueError: for too few runs, a spectrum of another shape than the recording, or a tolerance out of range.
     """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance} must be in [0, 1): 0.1 grants theory a tenth of what it predicts")
     if spectrum.curvature.shape != sums.weight.shape[2:]:
         raise ValueError(
             f"spectrum has {len(spectrum.curvature)} directions, the recording {sums.weight.shape[2]}: they must be "
@@ -209,7 +176,7 @@ def compared(
     expected = recorded_variances(modes, unit.normalised(), measured.updates, drift)
     reasons = [_reasons(config, spectrum, unit, modes, sums.batches, place, i) for place, i in enumerate(chosen)]
     comparisons = {
-        name: _held(name, values, ratios, spectrum.curvature, variance, chosen, reasons)
+        name: _held(name, values, ratios, spectrum.curvature, variance, chosen, reasons, tolerance)
         for name, values, ratios in (
             ("Var(theta)", measured.weight, expected.weight),
             ("Var(v)", measured.velocity, expected.velocity),
@@ -217,11 +184,17 @@ def compared(
         )
     }
     predicted = expected.weight * np.array([variance[i].value for i in chosen])
-    driven = _driven(unit, modes, noise, expected.weight, chosen, measured.updates, drift)
+    driven = driven_variances(unit, modes, noise, chosen, measured.updates, drift)
     # Runs are the independent samples; what their noise variance adds to the error of a prediction is left out here.
     runs = measured.weight_squares.mean(1)[:, chosen]
     inside = np.array([not why for why in reasons], dtype=bool)
     flat = spectrum.curvature[chosen] < crossover
+    above, below = inside & ~flat, inside & flat
+    second = None
+    if flat.any() and unit.sum_of_autocovariance == 0:
+        flat_modes = HeavyBall(config.learning_rate, spectrum.curvature[chosen[flat]], config.momentum)
+        plateau = predicted[flat]
+        second = second_crossover(flat_modes, noise, runs[:, flat], plateau, chosen[flat], sums.batches, measured, rng)
     return OrderResult(
         order=config.order,
         recording=config,
@@ -239,14 +212,15 @@ def compared(
         weight=comparisons["Var(theta)"],
         velocity=comparisons["Var(v)"],
         correlation_time=comparisons["correlation time"],
-        above=_deviation(runs, predicted, inside & ~flat, rng),
-        below=_deviation(runs, predicted, inside & flat, rng),
-        driven_above=_deviation(runs, driven, inside & ~flat, rng),
-        driven_below=_deviation(runs, driven, inside & flat, rng),
+        above=deviation(runs, predicted, above, rng),
+        below=deviation(runs, predicted, below, rng),
+        driven_above=deviation(runs, driven, above, rng),
+        driven_below=deviation(runs, driven, below, rng),
+        in_motion=None
+        if force is None
+        else in_motion(force, sums, runs, unit, modes, chosen, above, below, rng, drift),
         loss=_loss(runs, spectrum.curvature[chosen], modes, unit, spectrum.at_runs.mean(0)[chosen]),
-        second_crossover=_second_crossover(
-            unit, modes, noise, runs, predicted, chosen[flat], flat, sums.batches, measured, drift
-        ),
+        second_crossover=second,
     )
 
 
@@ -280,47 +254,15 @@ def _held(
     variance: Sequence[Estimate],
     chosen: npt.NDArray[np.intp],
     reasons: Sequence[Sequence[str]],
+    tolerance: float,
 ) -> tuple[Comparison, ...]:
     comparisons = []
     for ratio, i, why in zip(ratios.tolist(), chosen.tolist(), reasons, strict=True):
         exact = Estimate(ratio, 0.0, 1)
         prediction = exact if name == "correlation time" else variance[i].scaled(ratio)
-        comparisons.append(compare(f"{name}, curvature {curvature[i]:.4g}", prediction, measured[i], reasons=why))
+        quantity = f"{name}, curvature {curvature[i]:.4g}"
+        comparisons.append(compare(quantity, prediction, measured[i], margin=tolerance, reasons=why))
     return tuple(holm(comparisons))
-
-
-def _driven(
-    unit: GradientNoise,
-    modes: HeavyBall,
-    noise: NoiseInMotion,
-    expected: Floats,
-    chosen: npt.NDArray[np.intp],
-    updates: int,
-    drift: str,
-) -> Floats:
-    """Variances expected of the noise that drove the runs; ``expected`` is for a variance of 1."""
-    variance = np.array([noise.variance[i].value for i in chosen])
-    if unit.sum_of_autocovariance > 0:
-        return expected * variance
-    white = np.minimum([noise.zero_frequency[i].value for i in chosen], variance)
-    return expected * (variance - white) + recorded_variances(modes, WhiteNoise(), updates, drift).weight * white
-
-
-def _deviation(
-    runs: Floats, predicted: Floats, group: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> Deviation | None:
-    """Medians over a group of directions, with a bootstrap over runs, n - 1 of n at a time, which has no bias."""
-    if not group.any():
-        return None
-    count = len(runs)
-    drawn = rng.multinomial(count - 1, np.full(count, 1 / count), size=REPLICATES) / (count - 1)
-    ratio = runs[:, group] / predicted[group]
-    values, replicates = ratio.mean(0) - 1, drawn @ ratio - 1
-    estimates = [
-        Estimate(float(np.median(of(values))), float(np.median(of(replicates), axis=1).std(ddof=1)), count)
-        for of in (np.asarray, np.abs)
-    ]
-    return Deviation(int(group.sum()), *estimates)
 
 
 def _loss(
@@ -338,32 +280,3 @@ def _loss(
         Estimate(1 - ratio.value, ratio.standard_error, ratio.n),
         loss_fluctuations(modes, unit, example_variance * unit.variance),
     )
-
-
-def _second_crossover(
-    unit: GradientNoise,
-    modes: HeavyBall,
-    noise: NoiseInMotion,
-    runs: Floats,
-    predicted: Floats,
-    directions: npt.NDArray[np.intp],
-    flat: npt.NDArray[np.bool_],
-    batches: int,
-    measured: Fluctuations,
-    drift: str,
-) -> SecondCrossover | None:
-    if unit.sum_of_autocovariance > 0 or len(directions) < LEAST_FLAT:
-        return None
-    flat_modes = HeavyBall(modes.learning_rate, np.asarray(modes.curvature)[flat], modes.momentum)
-    white = recorded_variances(flat_modes, WhiteNoise(), measured.updates, drift).weight
-    rise = white * np.array([noise.zero_frequency[i].value for i in directions])
-    # A line through what directions deviate by, in units of their plateaus: what all have in common is another matter.
-    plateau = predicted[flat]
-    slope = rise / plateau - (rise / plateau).mean()
-    amplitude = Estimate.from_samples((runs[:, flat] / plateau) @ slope / (slope @ slope))
-    shares = [noise.zero_frequency_share[i] for i in directions]
-    middle = sorted(shares, key=lambda each: each.value)[len(shares) // 2]
-    second = second_crossover_curvature(middle.value, modes.learning_rate, batches, modes.momentum)
-    below = int((np.asarray(flat_modes.curvature) < second).sum())
-    seen = amplitude.value > SEEN * amplitude.standard_error
-    return SecondCrossover(middle, second, below, amplitude, "seen" if seen else "not seen" if below else "not reached")

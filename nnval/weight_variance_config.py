@@ -33,6 +33,8 @@ class VarianceConfig:
         near: curvatures around which more directions are taken.
         near_directions: how many, around each.
         drift: what is subtracted from the weights of a run, ``"mean"`` or ``"line"``.
+        full_gradients: of each run in each recorded epoch, from which curvatures in motion come
+            (nnval.measure.restoring_force); 0: none. Each costs what an epoch does.
         hessian_dtype: ``"float64"`` or ``"float32"``, of the Hessian and its eigenvectors.
         seed: of the orders of batches while settling and recording.
 
@@ -53,6 +55,7 @@ class VarianceConfig:
     near: Sequence[float] = ()
     near_directions: int = 10
     drift: str = "mean"
+    full_gradients: int = 0
     hessian_dtype: str = "float64"
     seed: int = 0
 
@@ -107,6 +110,7 @@ class VarianceConfig:
             epochs=self.epochs,
             runs=self.runs,
             seed=self.seed,
+            full_gradients=self.full_gradients,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def scan(
     batch_sizes: Sequence[int] = (),
     progress: Progress | None = None,
     threads: int | None = 1,
+    tolerance: float = 0.0,
 ) -> tuple[ScanPoint, ...]:
     """The experiment again with one hyper-parameter changed at a time, from the same trained network.
 
@@ -47,6 +48,7 @@ def scan(
         batch_sizes: likewise.
         progress: see ``measure_weight_variance``.
         threads: of torch.
+        tolerance: see ``measure_weight_variance``.
 
     Returns:
         The experiments, in the order of the arguments.
@@ -77,6 +79,7 @@ def scan(
             progress=report,
             threads=threads,
             data=data,
+            tolerance=tolerance,
         )
         results.append(ScanPoint(name, value, result))
     return tuple(results)

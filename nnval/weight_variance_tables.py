@@ -3,11 +3,10 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from nnval.experiment_words import network_words
 from nnval.tables import Table, plus_minus
-from nnval.weight_variance_comparison import Deviation, OrderResult
+from nnval.weight_variance_comparison import OrderResult
 from nnval.weight_variance_study import VarianceStudy
 from theory.estimate import Comparison, Estimate
 
@@ -72,6 +71,7 @@ def facts(study: VarianceStudy) -> list[tuple[str, str]]:
             f"{pairs.curvatures[-1]:.4g}; {pairs.products} products; residuals up to {pairs.residuals.max():.1g}"
             + ("" if pairs.confirmed else "; a second start found others: not all of the largest are there"),
         ),
+        ("tolerance", f"theory is granted a model error of {100 * result.tolerance:g} % in each direction"),
         ("crossover", f"weight variance without replacement is suppressed below a curvature of {first.crossover:.4g}"),
     ]
     for each in study.noise[:1]:
@@ -107,7 +107,8 @@ def _doubts(order: OrderResult) -> list[str]:
             kinds[kind] = kinds.get(kind, 0) + 1
     found += [f"{count} directions {kind}: outside the regime" for kind, count in kinds.items()]
     if (slow := int((order.measured.slope > 1).sum())) > 0:
-        found.append(f"along {slow} directions the runs drift together: the network is still on its way there")
+        where = f"{slow} direction{'s' * (slow > 1)}"
+        found.append(f"along {where} the runs drift together: the network is still on its way there")
     return found
 
 
@@ -126,15 +127,39 @@ def deviation_table(study: VarianceStudy) -> Table:
             ("above", order.above, order.driven_above),
             ("below", order.below, order.driven_below),
         ):
-            rows.append((order.order.label, side, *_deviations(plain, driven)))
+            if plain is None or driven is None:
+                rows.append((order.order.label, side, 0, "-", "-", "-"))
+            else:
+                size = percent(plain.median_absolute).lstrip("+")
+                rows.append(
+                    (order.order.label, side, plain.directions, percent(plain.median), size, percent(driven.median))
+                )
     header = ("order", "crossover", "directions", "median deviation", "of its size", "from the noise in motion")
     return Table(header, tuple(rows))
 
 
-def _deviations(plain: Deviation | None, driven: Deviation | None) -> tuple[Any, ...]:
-    if plain is None or driven is None:
-        return (0, "-", "-", "-")
-    return (plain.directions, percent(plain.median), percent(plain.median_absolute).lstrip("+"), percent(driven.median))
+def force_table(study: VarianceStudy) -> Table:
+    """How stiff the network is where it moves, and what is left of the deviations with that.
+
+    Args:
+        study: finished.
+
+    Returns:
+        A row for each order and side of the crossover, medians over directions; none without full gradients.
+    """
+    rows = []
+    for order in study.result.orders:
+        moving = order.in_motion
+        if moving is None:
+            continue
+        for side, stiffer, left, plain in (
+            ("above", moving.stiffer_above, moving.above, order.above),
+            ("below", moving.stiffer_below, moving.below, order.below),
+        ):
+            shown = [percent(each.median) if each else "-" for each in (stiffer, plain, left)]
+            rows.append((order.order.label, side, stiffer.directions if stiffer else 0, *shown))
+    header = ("order", "crossover", "directions", "curvature in motion", "median deviation", "left with that")
+    return Table(header, tuple(rows))
 
 
 def verdict_table(study: VarianceStudy) -> Table:
@@ -166,7 +191,7 @@ def detectable(comparisons: Sequence[Comparison]) -> float | None:
         comparisons: of one quantity, with their reasons.
 
     Returns:
-        The median over those inside their regime; None without any.
+        The median over those inside their regime, the tolerance included; None without any.
     """
     from scipy.special import stdtrit
 
@@ -177,7 +202,8 @@ def detectable(comparisons: Sequence[Comparison]) -> float | None:
     for c in inside:
         samples = [e.n for e in (c.predicted, c.measured) if e.standard_error > 0]
         error = math.hypot(c.predicted.standard_error, c.measured.standard_error)
-        sizes.append(stdtrit(max(min(samples, default=2) - 1, 1), 1 - 0.005 / len(inside)) * error / c.predicted.value)
+        quantile = stdtrit(max(min(samples, default=2) - 1, 1), 1 - 0.005 / len(inside))
+        sizes.append(c.margin + quantile * error / c.predicted.value)
     return float(statistics.median(sizes))
 
 
@@ -252,8 +278,10 @@ def second_crossover_table(study: VarianceStudy) -> Table:
         second = order.second_crossover
         if second is not None:
             share, amplitude = plus_minus(second.share), plus_minus(second.amplitude)
-            rows.append((order.order.label, share, f"{second.curvature:.3g}", second.below, amplitude, second.verdict))
-    return Table(("order", "rho", "second crossover", "directions below", "rise / theory", "verdict"), tuple(rows))
+            sides = (f"{second.curvature:.3g}", second.below, second.plateau)
+            rows.append((order.order.label, share, *sides, amplitude, second.verdict))
+    header = ("order", "rho", "second crossover", "flatter", "between", "rise / theory", "verdict")
+    return Table(header, tuple(rows))
 
 
 def accuracy_table(study: VarianceStudy) -> Table:
@@ -299,6 +327,27 @@ def scan_table(study: VarianceStudy) -> Table:
     return Table(header, tuple(rows))
 
 
+def _of_the_force(order: OrderResult) -> list[str]:
+    moving = order.in_motion
+    if moving is None:
+        return []
+    found = [
+        (f"{percent(stiffer.median)} {where} the crossover", percent(left.median))
+        for where, stiffer, left in (
+            ("above", moving.stiffer_above, moving.above),
+            ("below", moving.stiffer_below, moving.below),
+        )
+        if stiffer is not None and left is not None
+    ]
+    if not found:
+        return []
+    return [
+        f"{order.order.label}: where the weights move, the mean gradient is steeper than the Hessian says by "
+        f"{' and '.join(each for each, _ in found)}; with that, and the noise in motion, "
+        f"{' and '.join(each for _, each in found)} is left."
+    ]
+
+
 def conclusions(study: VarianceStudy) -> list[str]:
     """What came out, in plain words.
 
@@ -324,6 +373,7 @@ def conclusions(study: VarianceStudy) -> list[str]:
             )
         else:
             lines.append(f"{name}: no direction can be held against theory.")
+        lines += _of_the_force(order)
         second = order.second_crossover
         if second is not None and second.verdict == "seen":
             lines.append(

@@ -23,6 +23,7 @@ TINY = """
 runs = 5
 burn_in = 3
 directions = 6
+full_gradients = 1
 pairs = 3
 [training]
 train_size = 200
@@ -96,6 +97,10 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
         "not compared",
         "seen from",
         "Loss fluctuations",
+        "Stiffness where the weights move",
+        "beyond 10 %",
+        "granted a model error of 10 %",
+        "the mean gradient is steeper than the Hessian says by",
         "c_h / c_0",
         "Test accuracy",
         "momentum 0",
@@ -111,6 +116,7 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
         if row["stationary"] == "True":
             ratio = 2 * float(row["weight"]) / float(row["velocity"])
             assert float(row["correlation_time"]) == pytest.approx(ratio)
+            assert float(row["curvature_in_motion"]) > 0
             assert row["weight_verdict"] in ("agrees", "disagrees", "outside regime")
         else:
             assert row["weight_theory"] == ""
@@ -142,8 +148,30 @@ def test_json_is_one_object(finished: Path, preset: Path) -> None:
     assert at_zero[0]["predicted"] == pytest.approx(-1 / 10)  # -(M - 1) / (M (M - 1)) of M = 10 batches
     disagreeing = [c for c in found["comparisons"] if c["verdict"] == "disagrees"]
     assert found["agrees"] == (not disagreeing)
+    assert found["tolerance"] == 0.1
+    assert {c["tolerance"] for c in found["comparisons"]} == {0.0, 0.1}  # noise at fixed weights has no model error
+    for order in found["orders"]:
+        sides = [order["deviation"][f"stiffer_{side}"] for side in ("above", "below")]
+        assert sum(side["directions"] for side in sides if side) + order["not_compared"] == 6
     assert result.exit_code == (0 if found["agrees"] else cli.DISAGREES)
     assert json.loads((finished / "comparisons.json").read_text())["comparisons"] == found["comparisons"]
+
+
+def test_a_tolerance_trains_nothing(finished: Path, preset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+    module = "commands.validate_weight_variance_report.write_report"
+    monkeypatch.setattr(module, lambda study, record: written.append(record["tolerance"]))
+    before = files_of(finished)
+    least = []
+    for tolerance in (0, 0.5):
+        result = again(finished, preset, "--json", "--quiet", "--tolerance", tolerance)
+        record = json.loads(result.stdout)["result"]
+        assert result.exit_code == (0 if record["agrees"] else cli.DISAGREES)
+        least.append(min(c["p_value"] for c in record["comparisons"] if c["quantity"] == "Var(theta)"))
+    assert least[0] < least[1]
+    assert written == [0, 0.5]
+    assert files_of(finished) == before
+    assert "beyond" not in again(finished, preset, "--tolerance", 0).stdout
 
 
 def test_the_exit_code_is_that_of_the_verdicts(
@@ -207,6 +235,9 @@ def test_a_deviation_is_seen_from_where_the_table_says() -> None:
         (("--order", "reshuffled", "--order", "reshuffled"), "must be different ones"),
         (("--directions", 0), "directions=0"),
         (("--drift", "curve"), "'curve' is not one of"),
+        (("--tolerance", 1), "1.0 is not in the range 0<=x<1"),
+        (("--full-gradients", -1), "full_gradients=-1"),
+        (("--full-gradients", 61), "full_gradients=61 must be at most 60, the updates of an epoch"),
         (("--pairs", 1), "pairs=1 must be 0, or a whole number >= 2"),
         (("--scan", "momentum"), "must have the form momentum=0,0.5"),
         (("--scan", "colour=1"), "scan over 'colour' is none of"),

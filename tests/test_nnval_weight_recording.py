@@ -12,6 +12,7 @@ from torch import nn
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
 from nnval.measure.batch_gradients import BatchGradients, flat_weights
 from nnval.measure.batch_orders import BatchOrder
+from nnval.measure.full_loss import FullLoss
 from nnval.measure.weight_recording import RecordingConfig, WeightRecording, load_recording, record_weights
 from sim.random_streams import stream
 from theory.gradient_noise import Persistent, Reshuffled, ReshuffledEvery, ShuffledOnce, WhiteNoise
@@ -216,6 +217,61 @@ def test_bad_arguments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a run diverged in epoch"):
         record(tmp_path / "run", dataclasses.replace(CONFIG, learning_rate=1e80, epochs=40))
     assert not (tmp_path / "run" / "done.json").exists()
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("chain", [True, False])
+def test_frozen_parameters_are_no_weights(stacked: bool, chain: bool) -> None:
+    """Of FullLoss, BatchGradients and flat_weights alike; what is frozen still counts for the outputs."""
+
+    class Branched(nn.Module):  # no chain of layers: another way of stacking runs
+        def __init__(self) -> None:
+            super().__init__()
+            self.chain = network()
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.chain(inputs)
+
+    module = network() if chain else Branched()
+    first, *_, last = module.parameters()
+    for each in (first, last):
+        each.requires_grad_(False)
+    inputs, labels = data()
+    together = BatchGradients(module, inputs, labels, stacked=stacked, dtype=torch.float64)
+    loss = FullLoss(module, inputs, labels)
+    weights = flat_weights(module)
+    assert together.size == loss.size == len(weights) == gradients().size - first.numel() - last.numel()
+    assert torch.equal(loss.weights, weights)
+    at = torch.stack([weights, 2 * weights])
+    some = [torch.arange(5), torch.arange(20, 25)]
+    found = together(at, some, 5)
+    for row, point, samples in zip(found, at, some, strict=True):
+        assert torch.allclose(row, loss.gradient(point, samples), rtol=1e-10, atol=1e-14)
+    # The control: a network whose frozen parameters are others has other gradients.
+    with torch.no_grad():
+        first.mul_(2)
+    assert not torch.allclose(BatchGradients(module, inputs, labels, dtype=torch.float64)(at, some, 5), found)
+
+
+def test_full_gradients_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, full_gradients=2)
+    whole = record(tmp_path / "whole", config)
+
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done in (1, 8):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            record(tmp_path / "parts", config, progress=interrupt)
+    parts = record(tmp_path / "parts", config)
+    assert parts.gradients is not None
+    assert whole.gradients is not None
+    assert parts.gradients.tobytes() == whole.gradients.tobytes()
+    assert parts.gradients.all()
+    without = record(tmp_path / "without")
+    assert without.gradients is None
+    assert all_weights(without).tobytes() == all_weights(whole).tobytes()  # to look at weights does not move them
 
 
 def test_stacked_batches_must_have_one_size() -> None:

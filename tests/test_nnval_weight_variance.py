@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from nnval import weight_variance
 from nnval.engine.config import TrainingConfig
-from nnval.engine.run_directory import Interrupted, RunDirectoryError
+from nnval.engine.datasets import load_data
+from nnval.engine.run_directory import Interrupted, RunDirectoryError, read_description
 from nnval.replacement_accuracy import compare_orders
 from nnval.weight_variance import VarianceResult, measure_weight_variance
 from nnval.weight_variance_config import VarianceConfig
@@ -82,6 +85,63 @@ def test_a_finished_run_is_only_read(finished: VarianceResult) -> None:
     assert numbers(again) == numbers(finished)
     with pytest.raises(RunDirectoryError, match="burn_in: 3 there, 4 asked for"):
         measure_weight_variance(dataclasses.replace(CONFIG, burn_in=4), finished.directory)
+
+
+def test_where_the_data_lie_has_no_effect_and_what_they_are_has(finished: VarianceResult, tmp_path: Path) -> None:
+    before = snapshot_of(finished.directory)
+    moved = dataclasses.replace(CONFIG, training=dataclasses.replace(TRAINING, data_dir=str(tmp_path)))
+    assert numbers(measure_weight_variance(moved, finished.directory)) == numbers(finished)
+    assert snapshot_of(finished.directory) == before
+    sha256 = load_data(TRAINING).sha256
+    assert finished.config.training.data_sha256 == sha256
+    found = read_description(finished.directory)["config"]
+    assert found["training"]["data_sha256"] == sha256
+    assert "data_dir" not in found["training"]
+    others = dataclasses.replace(load_data(TRAINING), sha256="0" * 64)
+    with pytest.raises(RunDirectoryError, match="another config"):
+        measure_weight_variance(CONFIG, finished.directory, data=others)
+    assert snapshot_of(finished.directory) == before
+
+
+def test_a_run_stays_on_its_device(finished: VarianceResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    automatic = dataclasses.replace(CONFIG, training=dataclasses.replace(TRAINING, device="auto"))
+    assert finished.config.training.device == "cpu"
+    asked = []
+    resolve = weight_variance.resolve_device
+
+    def on_a_machine_with_a_gpu(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cuda") if name == "auto" else resolve(name)
+
+    monkeypatch.setattr(weight_variance, "resolve_device", on_a_machine_with_a_gpu)
+    assert numbers(measure_weight_variance(automatic, finished.directory)) == numbers(finished)
+    assert asked == ["cpu"]
+
+
+def test_a_tolerance_is_no_part_of_the_run(finished: VarianceResult) -> None:
+    before = snapshot_of(finished.directory)
+    generous = measure_weight_variance(CONFIG, finished.directory, tolerance=0.9)
+    assert snapshot_of(finished.directory) == before
+    assert (generous.tolerance, finished.tolerance) == (0.9, 0.0)
+    assert numbers(generous) == numbers(finished)
+    for order, strict in zip(generous.orders, finished.orders, strict=True):
+        for comparison, other in zip(order.weight, strict.weight, strict=True):
+            assert comparison.margin == 0.9
+            assert comparison.p_value >= other.p_value
+
+
+def test_curvatures_in_motion(finished: VarianceResult, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, orders=("with_replacement",), full_gradients=1)
+    (order,) = measure_weight_variance(config, tmp_path / "run", trained=finished.directory / "training").orders
+    moving = order.in_motion
+    assert moving is not None
+    assert finished.orders[0].in_motion is None
+    for each, curvature in zip(moving.curvature, order.spectrum.curvature, strict=True):
+        assert 0.7 < each.value / curvature < 3  # it is none of the mere noise
+        assert each.standard_error < each.value / 2
+    with pytest.raises(ValueError, match="full_gradients=11 must be at most 10, the updates of an epoch"):
+        measure_weight_variance(dataclasses.replace(CONFIG, full_gradients=11), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_interrupted_in_every_stage(finished: VarianceResult, tmp_path: Path) -> None:
@@ -213,7 +273,7 @@ def test_accuracies_in_pairs(tmp_path: Path) -> None:
     low, high = result.interval
     assert high - low == pytest.approx(2 * 2.093024 * result.difference.standard_error, rel=1e-6)
     # After three epochs accuracies depend mostly on the initial weights, which a pair has in common.
-    assert np.corrcoef(result.accuracy.T)[0, 1] > 0.5
+    assert np.asarray(np.corrcoef(result.accuracy.T))[0, 1] > 0.5
     before = snapshot_of(tmp_path / "run")
     again = compare_orders(PAIRS, tmp_path / "run", progress=lambda *_: pytest.fail("nothing was to be done"))
     assert np.array_equal(again.accuracy, result.accuracy)

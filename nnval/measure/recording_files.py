@@ -39,6 +39,8 @@ class RecordingConfig:
         epochs: that are recorded, at least ``LEAST_EPOCHS``.
         runs: independent ones, R.
         seed: of the orders of batches.
+        full_gradients: of each run in each recorded epoch, at phases that are spread over it; 0: none. They are what
+            nnval.measure.restoring_force needs, and each costs what an epoch does.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -53,12 +55,20 @@ class RecordingConfig:
     epochs: int = LEAST_EPOCHS
     runs: int = 8
     seed: int = 0
+    full_gradients: int = 0
 
     def __post_init__(self) -> None:
         HeavyBall(self.learning_rate, 0.0, self.momentum)
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay} must be finite and >= 0")
-        for name, least in (("batch_size", 1), ("burn_in", 0), ("epochs", 1), ("runs", 1), ("seed", 0)):
+        for name, least in (
+            ("batch_size", 1),
+            ("burn_in", 0),
+            ("epochs", 1),
+            ("runs", 1),
+            ("seed", 0),
+            ("full_gradients", 0),
+        ):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if self.epochs < LEAST_EPOCHS:
             raise ValueError(
@@ -69,7 +79,36 @@ class RecordingConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.full_gradients:
+            del values["full_gradients"]  # recordings are what they were before there were any
         return values | {"order": self.order.label}
+
+    def measured_updates(self, epoch: int, batches: int) -> list[int]:
+        """After which updates of an epoch full gradients are taken.
+
+        Args:
+            epoch: of the recording, counted from 0.
+            batches: M.
+
+        Returns:
+            Numbers from 0 to M - 1, ascending, others in each epoch.
+
+        Raises:
+            ValueError: for more full gradients than updates.
+
+        Example:
+            >>> config = RecordingConfig(order=BatchOrder(), batch_size=5, learning_rate=0.1, full_gradients=2)
+            >>> [config.measured_updates(epoch, batches=10) for epoch in range(3)]
+            [[0, 5], [3, 8], [1, 6]]
+        """
+        if self.full_gradients > batches:
+            raise ValueError(
+                f"full_gradients={self.full_gradients} must be at most {batches}, the updates of an epoch: there are "
+                "no more weights than that"
+            )
+        # Multiples of the golden mean are spread evenly, however many there are.
+        first = epoch * (math.sqrt(5) - 1) / 2 % 1
+        return [math.floor((each + first) * batches / self.full_gradients) for each in range(self.full_gradients)]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RecordingConfig":
@@ -112,6 +151,8 @@ class WeightRecording:
         final_weights: (R, d), in the type they were trained in, on the CPU.
         sampled_weights: (R, d), likewise, of each run once in its last epoch, at phases that are spread over the epoch:
             at the ends of epochs weights fluctuate less.
+        gradients: (E, n, R, k), full gradients along the directions, weight decay included, after the updates of
+            ``config.measured_updates``; None without any.
         seconds: how long each part took: ``"gradients"`` and ``"projections"``, burn-in included; of the processes that
             recorded, so it may differ from call to call.
         chunks: the files, in order.
@@ -128,6 +169,7 @@ class WeightRecording:
     sampled_weights: torch.Tensor
     seconds: dict[str, float]
     chunks: tuple[Path, ...]
+    gradients: Floats | None = None
 
     def epochs(self) -> Iterator[RecordedEpoch]:
         """The recorded epochs, one by one; projections are of the distance from the weights of the beginning."""
@@ -159,6 +201,7 @@ class RecordingState:
         latest: (R, k), projections of the weights.
         chunks: the first epoch of each chunk on disk.
         seconds: spent on gradients and on projections.
+        gradients: (E, n, R, k), full gradients so far; None without any.
     """
 
     epoch: int
@@ -171,6 +214,7 @@ class RecordingState:
     latest: torch.Tensor
     chunks: list[int]
     seconds: list[float]
+    gradients: torch.Tensor | None = None
 
     def to_bytes(self) -> bytes:
         """A file that ``torch.load(weights_only=True)`` reads."""
@@ -239,4 +283,5 @@ def load_recording(directory: str | Path) -> WeightRecording:
         state.sampled,
         {"gradients": state.seconds[0], "projections": state.seconds[1]},
         tuple(directory / chunk_name(first) for first in state.chunks),
+        None if state.gradients is None else state.gradients.numpy(),
     )

@@ -57,6 +57,9 @@ _BLOCK_VALUES = 2**24
 _PENDING_BYTES = 2**28
 """Projections in memory that are not on disk yet."""
 
+_SAMPLES_AT_ONCE = 2**12
+"""Samples of a full gradient that are computed together, those of all runs counted; it affects rounding as well."""
+
 
 def record_weights(
     config: RecordingConfig,
@@ -87,13 +90,14 @@ def record_weights(
         The recording.
 
     Raises:
-        ValueError: if shapes do not fit, the directions are not orthonormal, there are no two batches in an epoch, the
-            disk is too small, or a run diverges.
+        ValueError: if shapes do not fit, the directions are not orthonormal, there are no two batches in an epoch, more
+            full gradients than updates are asked for, the disk is too small, or a run diverges.
         StorageError: if a file cannot be written; the recording can go on.
         Interrupted: after Ctrl-C, when the epoch was completed and saved; the recording can go on.
     """
     directory, total = Path(directory), config.burn_in + config.epochs
     config.order.noise(gradients.samples, config.batch_size)  # refuses what has no theory
+    config.measured_updates(0, batches_per_epoch(gradients.samples, config.batch_size))
     device, dtype = gradients.device, gradients.dtype
     weights, directions = weights.detach().to(device, dtype), directions.detach().to(device, dtype)
     _check(weights, directions, gradients.size)
@@ -172,6 +176,7 @@ class _Recorder:
         start = self._origin.repeat(runs, 1)
         buffer = (self._velocity / -self._config.learning_rate).repeat(runs, 1)
         nothing = torch.zeros(runs, directions, dtype=torch.float64)
+        full = self._config.full_gradients
         return RecordingState(
             epoch=0,
             weights=start,
@@ -183,6 +188,7 @@ class _Recorder:
             latest=nothing,
             chunks=[],
             seconds=[0.0, 0.0],
+            gradients=nothing.repeat(self._config.epochs, full, 1, 1) if full else None,
         )
 
     def _orders(self, epochs_passed: int) -> list[Batches]:
@@ -254,6 +260,7 @@ class _Recorder:
         length = max(1, min(_BLOCK_VALUES // (runs * size), self._batches))
         block = torch.empty(length if recorded else 0, runs, size, dtype=state.weights.dtype, device=device)
         projected, filled = [], 0
+        measured = config.measured_updates(state.epoch - config.burn_in, self._batches) if recorded else []
         anchor = state.weights.clone()
         begin, spent = time.perf_counter(), 0.0
         for number, samples in enumerate(batches):
@@ -266,6 +273,10 @@ class _Recorder:
                 continue
             sampled = self._phases == number
             state.sampled[sampled] = state.weights[sampled]
+            if number in measured:
+                assert state.gradients is not None
+                along = self._full_gradient(state.weights)
+                state.gradients[state.epoch - config.burn_in, measured.index(number)] = along
             block[filled] = state.weights
             filled += 1
             if filled == length or number == self._batches - 1:
@@ -281,6 +292,15 @@ class _Recorder:
             self._pending.append(np.concatenate(projected))
         state.seconds[0] += time.perf_counter() - begin - spent
         state.seconds[1] += spent
+
+    def _full_gradient(self, weights: torch.Tensor) -> torch.Tensor:
+        """(R, k), the gradient of the mean loss at the weights of each run, with weight decay, along the directions."""
+        few = max(1, _SAMPLES_AT_ONCE // len(weights))
+        total = self._config.weight_decay * weights.double()
+        samples = self._gradients.samples
+        for some in torch.arange(samples, device=weights.device).split(few):
+            total += self._gradients(weights, [some] * len(weights), samples)
+        return self._project_exactly(total)
 
     def _project(self, state: RecordingState, anchor: torch.Tensor, block: torch.Tensor) -> Floats:
         """(B, R, k) of the block's weights, where those of the anchor are known; the last ones are known then."""
