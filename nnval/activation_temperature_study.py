@@ -1,11 +1,9 @@
 """What the experiment of nnval.activation_temperature is made of: its config and its results."""
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from nnval.activation_temperature_schedules import COOLED, Schedule
 from nnval.engine.config import TrainingConfig
 from nnval.measure.pattern_counts import RateSweep
+from nnval.paired_config import PairedConfig
 from theory.absorbing import Floats, whole_number
 from theory.activation_temperature import target_curve
 from theory.estimate import Comparison, Estimate, compare, holm
@@ -50,7 +49,7 @@ def _quick_training() -> TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoolingStudyConfig:
+class CoolingStudyConfig(PairedConfig):
     """What is trained and measured.
 
     Attributes:
@@ -79,12 +78,7 @@ class CoolingStudyConfig:
     sweeps: int = 12
 
     def __post_init__(self) -> None:
-        for name, allowed in PLAIN.items():
-            value = getattr(self.training, name)
-            if value != allowed:
-                raise ValueError(f"{name}={value!r} must be {allowed!r} here: nothing but the schedule may differ")
-        if self.training.members < 2:
-            raise ValueError("members must be >= 2: one network has no standard error")
+        self.check_training(PLAIN, "nothing but the schedule may differ")
         for name in ("schedules", "swept"):
             texts = getattr(self, name)
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -101,11 +95,6 @@ class CoolingStudyConfig:
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
 
     @property
-    def members(self) -> range:
-        """The seeds."""
-        return range(self.training.first_member, self.training.first_member + self.training.members)
-
-    @property
     def settings(self) -> tuple[tuple[Schedule, int], ...]:
         """Schedule and budget of each training, for one seed."""
         parsed = [Schedule.parsed(text) for text in self.schedules]
@@ -116,27 +105,6 @@ class CoolingStudyConfig:
         if schedule.label not in self.swept or budget != self.budgets[-1]:
             return ()
         return tuple(sorted({round(step) for step in np.linspace(1, total_steps, self.sweeps).tolist()}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
-        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The experiment with these fields, such as those of a preset; those left out have their defaults.
-
-        Raises:
-            ValueError: for an unknown field, or a value out of range.
-        """
-        known = [each.name for each in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
-        chosen = dict(values)
-        if isinstance(chosen.get("training"), Mapping):
-            chosen["training"] = TrainingConfig.from_dict(_quick_training().to_dict() | dict(chosen["training"]))
-        return cls(**chosen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,5 @@
 """What the experiment of nnval.adaptive_noise is made of: its config and its results."""
 
-import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from nnval.adaptive_noise_statistics import (
     variation,
 )
 from nnval.engine.config import TrainingConfig
+from nnval.paired_config import PairedConfig
 from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.survival import FirstPassages
@@ -64,7 +63,7 @@ def _quick_training() -> TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseStudyConfig:
+class NoiseStudyConfig(PairedConfig):
     """What is trained and measured.
 
     Attributes:
@@ -101,11 +100,7 @@ class NoiseStudyConfig:
 
     def __post_init__(self) -> None:
         training = self.training
-        for name, allowed in PLAIN.items():
-            if getattr(training, name) != allowed:
-                raise ValueError(f"{name}={getattr(training, name)!r} must be {allowed!r} here")
-        if training.members < 2:
-            raise ValueError("members must be >= 2: one network has no standard error")
+        self.check_training(PLAIN, "nothing but noise, optimizer and learning rate may differ")
         if training.first_member + training.members > FIRST_TUNING_SEED:
             raise ValueError(f"seeds must be below {FIRST_TUNING_SEED}: from there on they choose learning rates")
         if isinstance(self.methods, str) or not set(self.methods) <= set(METHODS) or BASELINE not in self.methods:
@@ -177,43 +172,20 @@ class NoiseStudyConfig:
         return tuple(float(f"{factor * middle:.6g}") for factor in self.rate_factors)
 
     @property
-    def members(self) -> range:
-        """The seeds that are reported."""
-        return range(self.training.first_member, self.training.first_member + self.training.members)
-
-    @property
     def tuning_members(self) -> range:
         """The seeds that choose learning rates; none if there is nothing to choose."""
         count = self.tuning_seeds if len(self.rate_factors) > 1 else 0
         return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
-        values["noise"] = dataclasses.asdict(self.noise)
-        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The experiment with these fields, such as those of a preset; those left out have their defaults.
-
-        Raises:
-            ValueError: for an unknown field, or a value out of range.
-        """
-        known = [each.name for each in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
+        """See ``PairedConfig``; ``noise`` is a table too."""
         chosen = dict(values)
-        for name, make in (
-            ("training", lambda given: TrainingConfig.from_dict(_quick_training().to_dict() | dict(given))),
-            ("noise", NoiseOptions.from_dict),
-        ):
-            if name in chosen:
-                if not isinstance(chosen[name], Mapping):
-                    raise ValueError(f"{name}={chosen[name]!r} must be a table")
-                chosen[name] = make(chosen[name])
-        return cls(**chosen)
+        if "noise" in chosen:
+            if not isinstance(chosen["noise"], Mapping):
+                raise ValueError(f"noise={chosen['noise']!r} must be a table")
+            chosen["noise"] = NoiseOptions.from_dict(chosen["noise"])
+        return super().from_dict(chosen)
 
 
 def _is_positive(value: Any) -> bool:

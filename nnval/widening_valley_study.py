@@ -1,11 +1,9 @@
 """What the experiment of nnval.widening_valley is made of: its config and its results."""
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from nnval.drop_in.anti_pgd import DISTRIBUTIONS
 from nnval.engine.config import TrainingConfig
 from nnval.noisy_descent import METHODS
+from nnval.paired_config import PairedConfig
 from theory.absorbing import whole_number
 from theory.estimate import Comparison, Estimate, compare, holm
 from theory.noise_arguments import checked_scale
@@ -59,7 +58,7 @@ def _quick_training() -> TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WideningValleyConfig:
+class WideningValleyConfig(PairedConfig):
     """What is trained and measured.
 
     Attributes:
@@ -84,15 +83,7 @@ class WideningValleyConfig:
     probes: int = 64
 
     def __post_init__(self) -> None:
-        for name, allowed in PLAIN.items():
-            value = getattr(self.training, name)
-            if value != allowed:
-                raise ValueError(
-                    f"{name}={value!r} must be {allowed!r} here: methods may differ by their noise only, and nothing "
-                    "may change in time"
-                )
-        if self.training.members < 2:
-            raise ValueError("members must be >= 2: one pair of networks has no standard error")
+        self.check_training(PLAIN, "methods may differ by their noise only, and nothing may change in time")
         object.__setattr__(self, "noise_scale", checked_scale("noise_scale", self.noise_scale))
         if not self.noise_scale:
             raise ValueError("noise_scale=0 must be > 0: without noise PGD and Anti-PGD are the same")
@@ -111,32 +102,6 @@ class WideningValleyConfig:
     def epochs(self) -> tuple[int, ...]:
         """At which is measured."""
         return (*range(0, self.training.epochs, self.measure_every), self.training.epochs)
-
-    @property
-    def members(self) -> range:
-        """The seeds."""
-        return range(self.training.first_member, self.training.first_member + self.training.members)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
-        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The experiment with these fields, such as those of a preset; those left out have their defaults.
-
-        Raises:
-            ValueError: for an unknown field, or a value out of range.
-        """
-        known = [each.name for each in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
-        chosen = dict(values)
-        if isinstance(chosen.get("training"), Mapping):
-            chosen["training"] = TrainingConfig.from_dict(_quick_training().to_dict() | dict(chosen["training"]))
-        return cls(**chosen)
 
 
 @dataclass(frozen=True, eq=False)
