@@ -16,6 +16,7 @@ from commands.activation_temperature_comparisons import (
     MEASUREMENTS,
     Setting,
     boundary_comparisons,
+    channels_in_words,
     flip_comparisons,
     loop_comparisons,
 )
@@ -74,10 +75,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 def _setting(
     rate_at_one: float, sigma: float, t_start: float, ratios: Sequence[float], patterns: int, drift: float
 ) -> Setting:
-    from theory.activation_temperature import CoolingLoop, hottest_temperature
+    from theory.activation_temperature import hottest_temperature
 
-    if not 0 < rate_at_one < math.inf:
-        raise ValueError(f"--rate-at-one {rate_at_one:g} must be finite and > 0")
+    if not 1e-50 <= rate_at_one <= 1e50:
+        raise ValueError(f"--rate-at-one {rate_at_one:g} must lie between 1e-50 and 1e+50")
+    if not 0.01 <= sigma <= 10:
+        raise ValueError(f"--sigma {sigma:g} must lie between 0.01 and 10")
     if not 0 < t_start < hottest_temperature(patterns):
         raise ValueError(
             f"--t-start {t_start:g} must be > 0 and below {hottest_temperature(patterns):.4g}, the hottest that "
@@ -86,10 +89,9 @@ def _setting(
     if not math.isfinite(drift):
         raise ValueError(f"--drift {drift} must be finite")
     for ratio in ratios:
-        CoolingLoop(ratio)  # refuses what is out of range
-    setting = Setting(rate_at_one, sigma, t_start, tuple(ratios), patterns, drift)
-    _ = setting.truth  # likewise
-    return setting
+        if not 0.001 <= ratio <= 1000:
+            raise ValueError(f"--sigma-ratio {ratio:g} must lie between 0.001 and 1000")
+    return Setting(rate_at_one, sigma, t_start, tuple(dict.fromkeys(ratios)), patterns, drift)
 
 
 # ---- predict ---------------------------------------------------------------------------------------------------------
@@ -114,8 +116,8 @@ def _temperature_rows(setting: Setting, temperatures: Sequence[float]) -> list[d
             {
                 "temperature": t,
                 "share": float(share_of(t)),
-                "rate_erf": math.exp(float(erf.log_rate(t))),
-                "rate_cloglog": math.exp(float(cloglog.log_rate(t))),
+                "rate_erf": _exponential(float(erf.log_rate(t))),
+                "rate_cloglog": _exponential(float(cloglog.log_rate(t))),
                 "gain": float(loop_gain(erf, cloglog, t)),
                 "critical_stretch": float(critical_stretch(erf, cloglog, t)),
                 "deviation": float(measurement_deviation(erf, t, setting.patterns)),
@@ -124,17 +126,23 @@ def _temperature_rows(setting: Setting, temperatures: Sequence[float]) -> list[d
     return rows
 
 
-def _target_rows(setting: Setting, gammas: Sequence[float], progress: Sequence[float]) -> list[dict[str, float]]:
-    import numpy as np
+def _exponential(log_rate: float) -> float:
+    """The learning rate; inf beyond all floats."""
+    try:
+        return math.exp(log_rate)
+    except OverflowError:
+        return math.inf
 
+
+def _target_rows(setting: Setting, gammas: Sequence[float], progress: Sequence[float]) -> list[dict[str, float]]:
     from theory.activation_temperature import target_curve
 
     rows = []
     for gamma in gammas:
         targets = target_curve(progress, gamma, setting.t_start)
-        rates = np.exp(setting.truth.log_rate(targets))
-        for s, target, rate in zip(progress, targets.tolist(), rates.tolist(), strict=True):
-            rows.append({"gamma": gamma, "progress": s, "target": target, "rate": rate})
+        log_rates = setting.truth.log_rate(targets)
+        for s, target, log_rate in zip(progress, targets.tolist(), log_rates.tolist(), strict=True):
+            rows.append({"gamma": gamma, "progress": s, "target": target, "rate": _exponential(log_rate)})
     return rows
 
 
@@ -273,7 +281,7 @@ def _write_simulation(out: Path, results: dict[str, SimulatedFlips], comparisons
     strides = np.unique(np.concatenate([grid, found.learning_rates]))
     contents = [
         SimulatedShares(
-            f"{each.flips.channels} channels" if each.flips.channels > 1 else "1 channel",
+            channels_in_words(each.flips.channels),
             strides,
             each.flips.share(np.log(strides)),
             tuple(zip(each.learning_rates.tolist(), each.shares, strict=True)),
@@ -325,14 +333,20 @@ def simulate_activation_temperature(
     """
     from sim.activation_temperature import simulate_flips
     from sim.random_streams import stream
-    from theory.activation_temperature import GaussianFlips
+    from theory.activation_temperature import GaussianFlips, coldest_temperature
     from theory.estimate import holm
 
     setting = _setting(**given)
     if not all(0 < stride < math.inf for stride in strides):
         raise ValueError(f"--step {', '.join(f'{each:g}' for each in strides)} must be finite and > 0")
-    if not 0 <= volatility < math.inf:
-        raise ValueError(f"--volatility {volatility:g} must be finite and >= 0")
+    if volatility and not 1e-6 <= volatility < math.inf:
+        raise ValueError(f"--volatility {volatility:g} must be finite and >= 1e-06, or 0")
+    coldest = coldest_temperature(setting.patterns)
+    if setting.t_start < coldest:
+        raise ValueError(
+            f"--t-start {setting.t_start:g} must be at least {coldest:.3g}, the coldest that {setting.patterns} "
+            "patterns can show: a loop cannot be closed below"
+        )
     directory = None if out is None else prepared_directory(out)
     chosen = {str(count): count for count in channels}
 
@@ -347,7 +361,7 @@ def simulate_activation_temperature(
         )
 
     results = simulate_each(list(chosen), simulate, quiet=quiet)
-    missing = [f"{name} channels" for name in chosen if name not in results]
+    missing = [channels_in_words(count) for name, count in chosen.items() if name not in results]
     done = min(found.replicas for found in results.values())
     stopped = bool(missing) or done < runs
     comparisons: list[Comparison] = []

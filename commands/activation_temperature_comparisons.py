@@ -20,6 +20,9 @@ MEASUREMENTS = 80
 NOISE_MARGIN = 0.02
 """Of the variance that counting leaves, which is known to first order in 1 / sqrt(patterns)."""
 
+ROUNDING = 1e-11
+"""Of ln(rate), in a loop of so many measurements."""
+
 LARGEST_GAIN, LEAST_GAIN = 1.8, 0.1
 """Of the loops whose steady state is simulated."""
 
@@ -56,6 +59,22 @@ class Setting:
         return {**vars(self), "ratios": list(self.ratios)}
 
 
+def channels_in_words(count: int) -> str:
+    """A number of channels.
+
+    Args:
+        count: >= 1.
+
+    Returns:
+        Text.
+
+    Example:
+        >>> channels_in_words(1), channels_in_words(16)
+        ('1 channel', '16 channels')
+    """
+    return f"{count} channels" if count > 1 else "1 channel"
+
+
 def flip_comparisons(found: SimulatedFlips) -> tuple[list[Comparison], list[str]]:
     """Shares of patterns that change in random walks.
 
@@ -72,7 +91,7 @@ def flip_comparisons(found: SimulatedFlips) -> tuple[list[Comparison], list[str]
     comparisons, left_out = [], []
     predicted = found.flips.share(np.log(found.learning_rates)).tolist()
     for rate, share, estimate in zip(found.learning_rates.tolist(), predicted, found.shares, strict=True):
-        what = f"{found.flips.channels} channels, step {rate:g} sd"
+        what = f"{channels_in_words(found.flips.channels)}, step {rate:g} sd"
         if min(share, 1 - share) * found.patterns < FEWEST:
             left_out.append(what)
         else:
@@ -90,7 +109,7 @@ def loop_comparisons(setting: Setting, volatility: float, runs: int, seed: int) 
         seed: of the random numbers.
 
     Returns:
-        Two or three comparisons for each loop.
+        One to three comparisons for each loop.
     """
     import numpy as np
 
@@ -105,7 +124,7 @@ def loop_comparisons(setting: Setting, volatility: float, runs: int, seed: int) 
         loop, link = CoolingLoop(ratio), truth.stretched(ratio)
         if not LEAST_GAIN <= ratio <= LARGEST_GAIN:
             continue
-        controller = CoolingController(link, lowest_rate=1e-30, highest_rate=math.inf)
+        controller = CoolingController(link, lowest_rate=1e-300, highest_rate=math.inf)
         rng = stream(seed, "simulate activation-temperature loops", round(1000 * ratio))
         drifting = simulate_cooling(
             controller,
@@ -120,9 +139,11 @@ def loop_comparisons(setting: Setting, volatility: float, runs: int, seed: int) 
         ends = drifting.errors[:, -1]
         mean = loop.error_of_drift(setting.drift)
         what = f"error of ln(rate), sigma x {ratio:g}"
-        # A loop without noise is followed to the last digits.
-        exact = 1e-6 if volatility == 0 else 0.0
-        comparisons.append(compare(f"{what}: drift", Estimate(mean, 0.0, 1), Estimate.from_samples(ends), margin=exact))
+        # A loop without noise is followed to the last digits of ln(rate), and one without drift stays where it is.
+        exact = 1e-6 + ROUNDING / abs(mean) if volatility == 0 and mean else 0.0
+        if volatility > 0 or mean:
+            predicted = Estimate(mean, 0.0, 1)
+            comparisons.append(compare(f"{what}: drift", predicted, Estimate.from_samples(ends), margin=exact))
         if volatility > 0:
             variance = loop.variance_of_noise(volatility**2)
             squares = Estimate.from_samples((ends - mean) ** 2)

@@ -23,6 +23,8 @@ from commands.batch_orders import (
     simulate_orders,
 )
 from commands.effective_temperature_files import Points, white_temperature, write_temperatures
+from commands.mixture_temperature import MODELS, predict_mixture, simulate_mixture
+from commands.model_choice import ModelCommand, model_option
 from commands.shared import (
     comparison_json,
     comparison_row,
@@ -74,6 +76,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("effective-temperature")
+@model_option(MODELS)
 @_options
 @click.option(
     "--frequency",
@@ -85,7 +88,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and a figure.")
 @output_options
-def predict_effective_temperature(
+def predict_quadratic(
     learning_rate: float,
     momentum: float,
     batches: int,
@@ -214,6 +217,7 @@ def _lines_json(order: str, noise: GradientNoise) -> dict[str, Any] | None:
 
 
 @click.command("effective-temperature")
+@model_option(MODELS)
 @_options
 @click.option(
     "--epochs",
@@ -229,7 +233,7 @@ def _lines_json(order: str, noise: GradientNoise) -> dict[str, Any] | None:
 )
 @simulation_options(runs=256)
 @output_options
-def simulate_effective_temperature(
+def simulate_quadratic(
     learning_rate: float,
     momentum: float,
     batches: int,
@@ -340,3 +344,34 @@ def _compare(
                 what = f"{order}, curvature {curvature:.4g}, {name}"
                 comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate, reasons=why))
     return comparisons, points
+
+
+predict_effective_temperature = ModelCommand(
+    "effective-temperature",
+    dict(zip(MODELS, (predict_quadratic, predict_mixture), strict=True)),
+    help="""How hot SGD is: at the minimum of a quadratic, exactly, or training a perceptron on a Gaussian mixture, by
+    mean-field theory, with the distance of replicas and the width of boundaries.
+
+    \b
+    jostle predict effective-temperature --learning-rate 0.01 --momentum 0.9 --batches 50
+    jostle predict effective-temperature --order reshuffled --order persistent:correlation=0.9 --out temperatures
+    jostle predict effective-temperature --model mixture --out mixture
+    jostle predict effective-temperature --model mixture --loss square --order bernoulli:b=0.25
+    """,
+)
+"""Of all models."""
+
+simulate_effective_temperature = ModelCommand(
+    "effective-temperature",
+    dict(zip(MODELS, (simulate_quadratic, simulate_mixture), strict=True)),
+    help="""SGD on a quadratic, or on a perceptron and a Gaussian mixture, held against the theory of its temperature.
+    Exit code 3 if they disagree.
+
+    \b
+    jostle simulate effective-temperature --batches 50 --curvature 1 --curvature 10 --order reshuffled
+    jostle simulate effective-temperature --order persistent:correlation=0.9 --lag 1 --lag 5
+    jostle simulate effective-temperature --model mixture
+    jostle simulate effective-temperature --model mixture --order bernoulli:b=0.25 --dimensions 2000
+    """,
+)
+"""Of all models."""

@@ -88,6 +88,8 @@ def validate_activation_temperature(
     from nnval.activation_temperature_study import CoolingStudyConfig
 
     config = CoolingStudyConfig.from_dict(fields)
+    if options["swept"] and (missing := [label for label in config.swept if label not in config.schedules]):
+        raise ValueError(f"--sweep {missing[0]} must be one of the schedules: {', '.join(config.schedules)}")
     begin = time.monotonic()
     with progress_bar(quiet) as progress:
         result = run_cooling_study(config, directory, progress=progress, threads=threads)

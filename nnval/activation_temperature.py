@@ -67,6 +67,8 @@ def run_cooling_study(
             f"the smallest budget of {config.budgets[0]} epochs has {steps} steps, fewer than two intervals of "
             f"every={config.every}: train longer, or measure more often"
         )
+    for schedule, budget in config.settings:
+        schedule.check(training.learning_rate, budget * batches, config.every)
     config = dataclasses.replace(config, training=training)
     seed_of = seeds_of(training)
     tasks = {

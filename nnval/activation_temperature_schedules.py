@@ -107,6 +107,23 @@ class Schedule:
         """The learning rate of the optimizer at first; of ``one_cycle`` the highest."""
         return float(self.options.get("lr", default))
 
+    def check(self, default: float, total_steps: int, every: int) -> None:
+        """Refuses now what ``on`` would refuse when a training begins.
+
+        Args:
+            default: see ``rate``.
+            total_steps, every: see ``on``.
+
+        Raises:
+            ValueError: for options out of range.
+        """
+        model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=self.rate(default))
+        try:
+            self.on(optimizer, model, total_steps, every)
+        except ValueError as error:
+            raise ValueError(f"schedule {self.label!r}: {error}") from error
+
     def on(self, optimizer: torch.optim.Optimizer, model: nn.Module, total_steps: int, every: int) -> LRScheduler:
         """The scheduler.
 
@@ -132,10 +149,7 @@ class Schedule:
                 options: dict[str, Any] = {"every": every} | {
                     name: value for name, value in self.options.items() if name != "lr"
                 }
-                try:
-                    return ActCooLR(optimizer, model, total_steps, **options)
-                except TypeError as error:  # text where a number belongs
-                    raise ValueError(f"schedule {self.label!r}: {error}") from None
+                return ActCooLR(optimizer, model, total_steps, **options)
         return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
@@ -150,4 +164,7 @@ def _value(text: str) -> Any:
 
 
 def _word(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or not isinstance(value, float):
+        return "none" if value is None else str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

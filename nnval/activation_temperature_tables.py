@@ -294,11 +294,10 @@ def conclusions(result: CoolingStudy) -> list[str]:
             f"{percent(best.error)} %."
         )
     for runs in result.runs:
-        if not runs.is_cooled:
-            continue
         trained, where = result.trained(runs), f"{runs.schedule.label}, {epochs_in_words(runs.budget)}"
         if not trained.all():
-            lines.append(f"{where}: only {int(trained.sum())} of {len(trained)} seeds trained.")
+            count = f"only {trained.sum()}" if trained.any() else "none"
+            lines.append(f"{where}: {count} of {len(trained)} seeds trained.")
         share = float(np.median(runs.share_at_cap)) if np.isfinite(runs.share_at_cap).all() else 0.0
         if share > MANY_AT_CAP:
             lines.append(

@@ -170,8 +170,9 @@ class CooledLoops:
 
     @property
     def tracking_errors(self) -> Floats:
-        """The median of abs(ln(T / C)) over the measurements, of each replica."""
-        return np.median(np.abs(np.log(self.temperatures / self.targets)), axis=1)
+        """The median of abs(ln(T / C)) over the measurements, of each replica; ``inf`` where T is mostly 0."""
+        with np.errstate(divide="ignore"):
+            return np.median(np.abs(np.log(self.temperatures / self.targets)), axis=1)
 
     @property
     def capped_shares(self) -> Floats:
@@ -237,9 +238,12 @@ def simulate_cooling(
     if patterns is not None:
         count = whole_number("patterns", patterns, 1)
     changes = np.broadcast_to(drifts, (runs, len(goals) - 1))
-    if spread > 0:
-        changes = changes + spread * rng.standard_normal(changes.shape)
-    shifts = np.concatenate([np.zeros((runs, 1)), np.cumsum(changes, axis=1)], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if spread > 0:
+            changes = changes + spread * rng.standard_normal(changes.shape)
+        shifts = np.concatenate([np.zeros((runs, 1)), np.cumsum(changes, axis=1)], axis=1)
+    if not np.isfinite(shifts).all():
+        raise ValueError(f"drift={drift} and volatility={volatility} must be smaller: they add up to no float")
 
     visible = goals >= (coldest_temperature(count) if count else 0.0)
     log_rates, temperatures, measured = (np.empty((runs, len(goals))) for _ in range(3))
@@ -250,6 +254,12 @@ def simulate_cooling(
         measured[:, n] = temperatures[:, n]
         if count:
             measured[:, n] = temperature_of_counts(rng.binomial(count, share_of(temperatures[:, n])), count)
+        lost = measured[:, n][~((measured[:, n] > 0) & np.isfinite(measured[:, n]))]
+        if lost.size:
+            raise ValueError(
+                f"measurement {n + 1} of a loop is T={lost[0]:g}: without patterns the rate must stay where T is a "
+                "positive float; lower drift or volatility, start closer, or take a stable link"
+            )
         if visible[n] or n == 0:
             location = controller.link.located(x, measured[:, n])
         if n + 1 < len(goals):

@@ -82,11 +82,13 @@ def test_predictions_as_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--rate-at-one", 0), "--rate-at-one 0 must be finite and > 0"),
-        (("--sigma", 0), "sigma=0.0 must"),
+        (("--rate-at-one", 0), "--rate-at-one 0 must lie between 1e-50 and 1e+50"),
+        (("--rate-at-one", 1e308), "--rate-at-one 1e+308 must lie between 1e-50 and 1e+50"),
+        (("--sigma", 0), "--sigma 0 must lie between 0.01 and 10"),
+        (("--sigma", "nan"), "--sigma nan must lie between 0.01 and 10"),
         (("--t-start", 15), "--t-start 15 must be > 0 and below 14"),
         (("--t-start", 0), "--t-start 0 must be > 0"),
-        (("--sigma-ratio", -1), "gain=-1.0 must be finite and > 0"),
+        (("--sigma-ratio", -1), "--sigma-ratio -1 must lie between 0.001 and 1000"),
         (("--drift", "inf"), "--drift inf must be finite"),
         (("--patterns", 0), "0 is not in the range"),
     ],
@@ -109,6 +111,13 @@ def test_wrong_usage_of_predict(options: tuple[Any, ...], message: str) -> None:
     result = predict(*options)
     assert result.exit_code == cli.USAGE
     assert message in result.output
+
+
+def test_rates_beyond_all_floats_are_infinite(recwarn: pytest.WarningsRecorder) -> None:
+    result = predict("--temperature", 1e17, "--sigma", 10, "--gamma", 1e300, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["result"]["temperatures"][0]["rate_erf"] == "inf"
+    assert not recwarn.list
 
 
 # ---- simulate --------------------------------------------------------------------------------------------------------
@@ -163,6 +172,13 @@ def test_a_wrong_theory_ends_with_exit_code_3(monkeypatch: pytest.MonkeyPatch, t
     assert "disagrees" in result.output
 
 
+@pytest.mark.parametrize("drift", [0, 1e-13, -0.3])
+def test_rounding_is_no_disagreement(drift: float) -> None:
+    result = simulate(*QUICK, "--volatility", 0, "--drift", drift, "--rate-at-one", 1e-40, "--sigma", 5)
+    assert result.exit_code == 0, result.output
+    assert ("drift" in result.output) == (drift != 0)
+
+
 def test_what_cannot_be_compared_is_named() -> None:
     result = simulate("--channels", 200, "--step", 1, "--runs", 10, "--sigma-ratio", 1)
     assert result.exit_code == 0, result.output
@@ -190,7 +206,14 @@ def test_after_ctrl_c_what_was_simulated_is_told(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--step", 0), "--step 0 must be finite and > 0"), (("--volatility", -1), "--volatility -1 must be finite")],
+    [
+        (("--step", 0), "--step 0 must be finite and > 0"),
+        (("--volatility", -1), "--volatility -1 must be finite and >= 1e-06, or 0"),
+        (("--volatility", 1e-300), "--volatility 1e-300 must be finite and >= 1e-06, or 0"),
+        (("--t-start", 1e-9), "--t-start 1e-09 must be at least 8.81e-05, the coldest that 8192 patterns can show"),
+        (("--volatility", 1e308, "--runs", 10), "volatility=1e+308 must be smaller: they add up to no float"),
+        (("--drift", 1e6, "--runs", 10), "lower drift or volatility"),
+    ],
 )
 def test_wrong_usage_of_simulate(options: tuple[Any, ...], message: str) -> None:
     result = simulate(*options)
@@ -286,6 +309,11 @@ def test_presets_are_valid_and_shown() -> None:
         (("--out", "x", "--preset", "nothing"), "preset 'nothing' does not exist; choose cifar10-resnet20, "),
         (("--out", "x", "--schedule", "warm"), "schedule 'warm' must be one of"),
         (("--out", "x", "--sweep", "step:gamma=1"), "has no option 'gamma'"),
+        (("--out", "x", "--sweep", "constant:lr=3"), "--sweep constant:lr=3 must be one of the schedules: constant, "),
+        (
+            ("--out", "x", "--schedule", "constant", "--schedule", "actcoolr:gamma=-1"),
+            "schedule 'actcoolr:gamma=-1': gamma=-1 must",
+        ),
         (("--out", "x", "--seeds", 1), "members must be >= 2"),
         (("--out", "x", "--budget", 0), "budgets=0 must be a whole number >= 1"),
     ],

@@ -245,6 +245,74 @@ def test_calls_in_the_wrong_place() -> None:
         loop.scheduler.step(3)
 
 
+def test_steps_that_fail_are_none() -> None:
+    """Nor do they hide the next one."""
+    loop = Loop(every=3)
+    assert loop.scheduler is not None
+    loop.run(2)
+
+    def fails() -> float:
+        F.cross_entropy(loop.model(batch_of(2)[0]), batch_of(2)[1])
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        loop.optimizer.step(fails)
+    loop.run(2)
+    assert loop.scheduler.last_epoch == 4
+    assert loop.scheduler.last_metrics["apt/measurements"] == 1
+    assert loop.rates[3] != loop.rates[2]
+
+
+def test_subclasses_that_call_their_parents_step() -> None:
+    """Both have hooks."""
+
+    class Child(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    def trained(kind: type[torch.optim.SGD]) -> Loop:
+        loop = Loop(plain=True)
+        loop.optimizer = kind(loop.model.parameters(), lr=0.05)
+        loop.scheduler = ActCooLR(loop.optimizer, loop.model, 60, t_start=0.5, sigma=1.2, every=5)
+        return loop.run(12)
+
+    parent, child = trained(torch.optim.SGD), trained(Child)
+    assert child.rates == parent.rates
+    assert parent.rates[11] != parent.rates[0]
+
+
+def test_the_small_last_batches_of_epochs_do_no_harm() -> None:
+    """One sample: each layer behind the convolutions has one pattern, and T = 1 whatever happens."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scheduler = ActCooLR(optimizer, model, 60, sigma=1.2, every=4, calibration=24)
+    measured = []
+    for number in range(60):
+        inputs, labels = batch_of(number, 1 if number % 16 == 15 else 48)
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+        scheduler.step()
+        measured.append(scheduler.last_metrics.get("apt/temperature"))
+    assert [measured[number] for number in (15, 31, 47)] == [1.0, 1.0, 1.0]
+    assert scheduler.t_start == pytest.approx(np.median([measured[number] for number in (19, 23)]))
+    assert scheduler.t_start is not None
+    assert scheduler.t_start < 0.5
+    assert scheduler.get_last_lr() == [1e-8]
+
+
+def test_one_that_is_thrown_away_measures_no_more() -> None:
+    model = network()
+    optimizer = sgd(model)
+    scheduler = ActCooLR(optimizer, model, 60, t_start=0.5)
+    scheduler = ActCooLR(optimizer, model, 60, t_start=0.5)
+    hooks = (model._forward_pre_hooks, optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    assert list(map(len, hooks)) == [1, 1, 1]
+    assert scheduler.last_epoch == 0
+
+
 def test_a_network_that_was_not_called_is_an_error_with_the_remedy() -> None:
     inner = network()
     optimizer = sgd(inner)
@@ -298,7 +366,9 @@ def test_arguments_out_of_range() -> None:
     refused(r"sigma=1.2 belongs to link='erf'", link="cloglog", sigma=1.2)
     refused(r"sigma=0.0 must lie between", sigma=0.0)
     refused(r"lr_max=0.01 must be >= the optimizer's own learning rate, 0.05", lr_max=0.01)
-    refused(r"lowest_rate=0 must be finite and > 0", lr_min=0)
+    refused(r"lr_max='high' must be a number", lr_max="high")
+    refused(r"lr_min=0 must be > 0 and below the optimizer's own learning rate, 0.05", lr_min=0)
+    refused(r"lr_min=0.05 must be > 0 and below the optimizer's own learning rate, 0.05", lr_min=0.05)
     refused(r"largest_change=0 must be > 0", largest_change=0)
     refused(r"calibration=100 must end before total_steps=100", calibration=100)
     refused(r"calibration=3 must be a whole number >= 10", calibration=3)

@@ -92,6 +92,9 @@ def test_labels_are_read_again() -> None:
     assert Schedule.parsed(schedule.label) == schedule
     assert not set(schedule.file_name) & set(':,=/ "')
     assert Schedule.parsed("actcoolr").label == "actcoolr"
+    exact = Schedule.parsed("actcoolr:t_start=1.23456789,gamma=2.0")
+    assert exact.label == "actcoolr:t_start=1.23456789,gamma=2"
+    assert Schedule.parsed(exact.label) == exact
 
 
 def test_options_are_those_of_actcoolr() -> None:
@@ -119,9 +122,14 @@ def test_schedules_that_are_none(text: str, message: str) -> None:
         Schedule.parsed(text)
 
 
-@pytest.mark.parametrize("text", ["actcoolr:gamma=-1", "actcoolr:gamma=high", "actcoolr:every=0", "actcoolr:lr_max=0"])
-def test_options_out_of_range_are_refused_when_the_training_begins(text: str) -> None:
-    with pytest.raises(ValueError, match=r"gamma|every|lr_max"):
+@pytest.mark.parametrize("option", [*OPTIONS, "gamma=-1", "every=0", "lr_max=0"])
+def test_options_out_of_range_are_refused_before_anything_is_trained(option: str) -> None:
+    text = f"actcoolr:{option}" if "=" in option else f"actcoolr:{option}=high"
+    name = option.partition("=")[0]
+    found = {"t_start": "start"}.get(name, name)
+    with pytest.raises(ValueError, match=f"^schedule {text!r}: {found}="):
+        Schedule.parsed(text).check(0.1, 20, 4)
+    with pytest.raises(ValueError, match=f"^{found}="):
         rates_of(text, 20)
 
 
@@ -451,6 +459,12 @@ def test_the_cap_is_told() -> None:
     assert any("80% of the steps were at the cap" in line for line in conclusions(a_study(capped)))
     free = runs_of("actcoolr", [0.1, 0.1, 0.1], share_at_cap=np.array([0.9, 0.1, 0.1]))
     assert not any("cap" in line for line in conclusions(a_study(free)))
+
+
+def test_seeds_that_did_not_train_are_told_of_every_schedule() -> None:
+    lines = conclusions(a_study(runs_of("constant", [0.9, 0.9, 0.9]), runs_of("step", [0.1, 0.1, 0.9])))
+    assert "constant, 1 epoch: none of 3 seeds trained." in lines
+    assert "step, 1 epoch: only 2 of 3 seeds trained." in lines
 
 
 def sweep_of(link: ErfLink | CloglogLink, patterns: int = 10**7) -> RateSweep:

@@ -482,6 +482,18 @@ def test_subclasses_that_call_their_parents_step() -> None:
     assert child[1] == parent[1] == 4
 
 
+def test_a_network_that_is_frozen_meanwhile() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    noise = AdaptiveNoise(optimizer, seed=0)
+    model.requires_grad_(False)
+    optimizer.step()
+    assert noise.steps == 0
+    model.requires_grad_(True)
+    step(model, optimizer)
+    assert noise.steps == 1
+
+
 def test_a_step_that_fails_is_none() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -583,6 +595,7 @@ def test_states_of_others_are_refused_and_change_nothing() -> None:
             other.load_state_dict(state)
         assert torch.equal(other.state_dict()["generator"], before["generator"])
         assert other.state_dict()["machine"] == before["machine"]
+        assert other.state_dict()["tracker"] == before["tracker"]
         assert other.steps == 0
 
     refused("the state has mode='relative_update', this one 'sgld': make one alike", mode="sgld")
@@ -591,6 +604,8 @@ def test_states_of_others_are_refused_and_change_nothing() -> None:
     refused("the state has machine=.*'min_dwell': 50.*, this one .*'min_dwell': 2", machine=quick())
     refused("the state has thresholds=", machine=PhaseMachine(PhaseThresholds(variance_low=0.2)))
     refused("the state is of 6 parameters, which are not the 1 of", [nn.Parameter(torch.ones(2, 2))])
+    del state["machine"]["steps"]
+    refused("state lacks steps: it is not that of a PhaseMachine")
 
 
 def test_copies_are_refused_and_those_of_the_optimizer_are_free_of_noise() -> None:
@@ -637,7 +652,10 @@ def test_what_cannot_work_is_refused_with_the_reason() -> None:
     refused("every=0 must be a whole number >= 1", every=0)
     refused("every=1.5 must be a whole number >= 1", every=1.5)
     refused("seed=-1 must be a whole number >= 0", seed=-1)
+    refused("seed='' must be a whole number >= 0", seed="")
+    refused("seed=18446744073709551616 must be below 2.64", seed=2**64)
     refused("give exactly one of generator and seed", seed=None)
+    refused("generator=Generator must be a torch.Generator", generator=np.random.default_rng(0), seed=None)
     refused("give exactly one of generator and seed", generator=generator_from(0))
     refused("schedule must be a theory.noise_schedule.NoiseSchedule", schedule="full")
     used = PhaseMachine()

@@ -113,6 +113,12 @@ def test_too_few_changes_to_see_leave_the_last_good_measurement() -> None:
     assert math.log(schedule.rate_of(990)) == pytest.approx(float(plant.log_rate(0.001)), rel=1e-9)
 
 
+def test_without_a_cap_rates_stay_floats() -> None:
+    schedule = CoolingSchedule(0.1, 100, t_start=60.0, sigma=1e3, lr_max=math.inf)
+    schedule.follow(10, 0.1, 0.5, 1e-6)
+    assert schedule.rate_of(20) == math.exp(700.0)
+
+
 def test_the_ends_of_the_schedule() -> None:
     schedule = CoolingSchedule(0.1, 47, t_start=1.0, every=10, sigma=1.2)
     assert [number for number in range(1, 60) if schedule.is_due(number)] == [10, 20, 30, 40]

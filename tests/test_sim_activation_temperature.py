@@ -281,6 +281,11 @@ def test_no_pattern_or_all_patterns_do_not_stop_the_loop() -> None:
         assert np.median(np.abs(loops.errors[0, 10:])) < 0.5
 
 
+def test_networks_that_run_away_leave_infinite_tracking_errors() -> None:
+    loops = cooled(CoolingController(TRUTH, highest_rate=1.0), TRUTH, 9, patterns=100, drift=1e3)
+    assert (loops.tracking_errors == math.inf).all()
+
+
 def test_loops_are_reproducible() -> None:
     def run(seed: int) -> CooledLoops:
         return cooled(CoolingController(TRUTH), TRUTH, 9, seed, patterns=50, volatility=0.1, replicas=3)
@@ -322,7 +327,7 @@ def test_flips_refuse(options: dict[str, Any], message: str) -> None:
         ({"drift": math.nan}, "drift of shape () must be a finite number"),
         ({"patterns": 0}, "patterns=0 must be a whole number >= 1"),
         ({"replicas": 0}, "replicas=0 must be a whole number >= 1"),
-        ({"start_log_rate": -700.0}, "measured=0.0 must be > 0 and finite: count half a pattern"),
+        ({"start_log_rate": -700.0}, "measurement 1 of a loop is T=0: without patterns the rate must stay where"),
     ],
 )
 def test_cooling_refuses(options: dict[str, Any], message: str) -> None:

@@ -167,6 +167,9 @@ def test_ends_of_links() -> None:
     assert CLOGLOG.temperature(-1000.0) == pytest.approx(math.exp(0.9 * -998.0), rel=1e-11, abs=0)
     assert CloglogLink(0.0).share(-720.0) == pytest.approx(math.log(2) * math.exp(-720.0), rel=1e-9, abs=0)
     assert CloglogLink(0.0).corrected(0.5, 2.0, 1.0) == pytest.approx(0.5 - math.log(2), rel=1e-14)
+    assert CloglogLink(0.0, 0.9).slope([1e10, 1e300]).tolist() == pytest.approx([0.9e10, 0.9e300], rel=1e-14)
+    far = ErfLink(1e308, 1e-6)
+    assert far.share([-1e308, 0.0]).tolist() == [0.0, 0.0]
 
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
@@ -179,6 +182,7 @@ def test_target_curves() -> None:
     assert target_curve(s, 0.5, 4.0).tolist() == pytest.approx([4.0, 2.0, 4 * (1 - math.sqrt(0.5)), 0.0], rel=1e-14)
     assert target_curve(1 - 2.0**-40, 3.0, 1.0) == pytest.approx(3 * 2.0**-40, rel=1e-11, abs=0)
     assert target_curve(0.5, 1.0, 1.0, 3.0) == pytest.approx(2.0)  # heating
+    assert target_curve([0.0, 1e-300, 0.5, 1.0], 1e308, 2.0).tolist() == [2.0, 2.0, 2.0, 0.0]
     assert (target_curve(s[1:3], 2.0, 3.0) > target_curve(s[1:3], 1.0, 3.0)).all()  # gamma > 1 is hot for longer
 
 
@@ -245,6 +249,11 @@ def recursion(gain: float, error: float, steps: int, push: float = 0.0, limit: f
     for _ in range(steps):
         errors.append(errors[-1] - max(-limit, min(limit, gain * errors[-1])) + push)
     return errors
+
+
+def test_gains_at_both_ends() -> None:
+    assert CoolingLoop(1e-20).measurements_until(0.5) == pytest.approx(math.log(2) * 1e20, rel=1e-14)
+    assert CoolingLoop(1e300).error_after(0.0, [1, 2000]).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("gain", [0.4, 1.0, 1.6, 1.99, 2.5])

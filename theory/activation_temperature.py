@@ -95,6 +95,6 @@ def target_curve(progress: npt.ArrayLike, gamma: float, start: float, end: float
         raise ValueError(f"start={start} must be finite and > 0, in bits")
     if not 0 <= last < math.inf:
         raise ValueError(f"end={end} must be finite and >= 0, in bits")
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         exponent = power * np.log(s)
     return first * np.abs(np.expm1(exponent)) + last * np.exp(exponent)

@@ -167,7 +167,8 @@ class CoolingLoop:
         if not math.isfinite(number("error", error)):
             raise ValueError(f"error={error} must be finite")
         with np.errstate(over="ignore"):
-            return (error * np.float_power(self.multiplier, n)).reshape(np.shape(measurements))
+            factors = np.float_power(self.multiplier, n).reshape(np.shape(measurements))
+            return error * factors if error else np.zeros(factors.shape)
 
     def measurements_until(self, part: float) -> float:
         """How many measurements until only a part of an error is left, ln(part) / ln|1 - r|, not rounded.
@@ -185,7 +186,10 @@ class CoolingLoop:
             raise ValueError(f"part={part} must lie strictly between 0 and 1")
         if not self.is_stable:
             return math.inf
-        return math.log(part) / math.log(abs(self.multiplier)) if self.multiplier else 0.0
+        if not self.multiplier:
+            return 0.0
+        # The logarithm of abs(multiplier), with the digits of a small gain.
+        return math.log(part) / math.log1p(-self.gain if self.gain < 1 else self.gain - 2)
 
     def error_of_drift(self, drift: float, target_drift: float = 0.0) -> float:
         """The error of ln(rate) that constant drifts leave: ((r - 1) target_drift - drift) / r.

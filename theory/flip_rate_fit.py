@@ -224,7 +224,7 @@ def _check_overlap(x: Floats, some: Floats, total: Floats) -> None:
             "link fits; sweep more finely in between"
         )
     if changed.max() <= unchanged.min():
-        raise ValueError("the share of changed patterns falls with the learning rate: no link has that")
+        raise ValueError("the share of changed patterns does not rise with the learning rate: every link does")
 
 
 def _start(family: type[Link], x: Floats, shares: Floats, weights: Floats) -> Floats:
@@ -284,7 +284,7 @@ def _scoring(
 
 def _rising(line: Floats) -> Floats:
     if not line[1] > 0:
-        raise ValueError("the share of changed patterns falls with the learning rate: no link has that")
+        raise ValueError("the share of changed patterns does not rise with the learning rate: every link does")
     return line
 
 

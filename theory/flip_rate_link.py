@@ -188,9 +188,7 @@ class Link(ABC):
         Raises:
             ValueError: for a temperature that is infinite or below 0.
         """
-        t = checked_temperatures("temperature", temperature)
-        if np.isinf(t).any():
-            raise ValueError("temperature=inf must be finite: a slope is asked for")
+        t = _finite_temperatures(temperature)
         return np.exp(self.log_density(self.score(t)) + LN2 * t) / (LN2 * self.scale)
 
     def located(self, log_rate: npt.ArrayLike, measured: npt.ArrayLike) -> Floats:
@@ -242,7 +240,8 @@ class Link(ABC):
         return self.located(log_rate, measured) + self.scale * self.score(target)
 
     def _scores(self, log_rate: npt.ArrayLike) -> Floats:
-        return (checked_log_rates("log_rate", log_rate) - self.location) / self.scale
+        with np.errstate(over="ignore"):
+            return (checked_log_rates("log_rate", log_rate) - self.location) / self.scale
 
 
 @dataclass(frozen=True)
@@ -341,6 +340,9 @@ class CloglogLink(Link):
     def stretched(self, factor: float) -> "CloglogLink":  # noqa: D102
         return replace(self, exponent=self.exponent / _check_scale("factor", factor))
 
+    def slope(self, temperature: npt.ArrayLike) -> Floats:  # noqa: D102
+        return self.exponent * _finite_temperatures(temperature)
+
     @staticmethod
     def score(temperature: npt.ArrayLike) -> Floats:  # noqa: D102
         with np.errstate(divide="ignore"):
@@ -366,6 +368,13 @@ class CloglogLink(Link):
 
 LINKS: dict[str, type[Link]] = {"erf": ErfLink, "cloglog": CloglogLink}
 """By the names used in options."""
+
+
+def _finite_temperatures(temperature: npt.ArrayLike) -> Floats:
+    t = checked_temperatures("temperature", temperature)
+    if np.isinf(t).any():
+        raise ValueError("temperature=inf must be finite: a slope is asked for")
+    return t
 
 
 def _check_location(name: str, value: float) -> None:

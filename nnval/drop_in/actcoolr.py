@@ -13,6 +13,7 @@ Reference: [actcoolr2021] section 4; start, link, limits and what happens on tro
 
 import math
 import warnings
+import weakref
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from torch import nn
 from torch.optim import LBFGS, Optimizer, Rprop
 from torch.optim.lr_scheduler import LRScheduler
 
-from nnval.drop_in.cooling_schedule import USUAL_SIGMA, CoolingSchedule, check_whole
+from nnval.drop_in.cooling_schedule import USUAL_SIGMA, CoolingSchedule
 from nnval.drop_in.observed_step import ObservedStep
 from nnval.measure.activation_patterns import PatternRule
 from nnval.measure.pattern_passes import unwrapped
+from theory.absorbing import whole_number
 
 PLAUSIBLE_SIGMA = (0.3, 4.0)
 PROBE_FACTORS = tuple(10 ** (number / 2) for number in range(-6, 7))
@@ -69,6 +71,8 @@ class ActCooLR(LRScheduler):
     accumulated) does nothing, and more than one step between two calls is an error. With several parameter groups the
     largest learning rate is the one spoken of, and the ratios between groups stay.
 
+    What else moves the weights before ``step()``, such as the noise of another drop-in, counts as part of the step.
+
     Losses that explode but are finite make T large, and the learning rate falls. If an activation is no finite number,
     that measurement is lost: the learning rate stays as it is until the next, and there is a warning, but no error:
     whether training goes on is not a scheduler's business.
@@ -91,7 +95,7 @@ class ActCooLR(LRScheduler):
             and falls short below (`theory.cooling_controller`).
         sigma: of the erf link. None: measured.
         lr_max: the cap; None is three times the optimizer's own learning rate.
-        lr_min: the floor, > 0, at which training ends.
+        lr_min: the floor, > 0 and below the optimizer's own learning rate, at which training ends.
         largest_change: of ln(learning rate) from one measurement to the next.
         calibration: steps to find the start in, at least ``every``, if there is no ``t_start``. None: the twentieth
             part of all, but at least 5 measurements (or half of the training).
@@ -147,7 +151,7 @@ class ActCooLR(LRScheduler):
     ) -> None:
         rule = PatternRule(pattern, reduce, channel_dim, smooth)
         if probe_samples is not None:
-            check_whole("probe_samples", probe_samples, 1)
+            probe_samples = whole_number("probe_samples", probe_samples, 1)
         self._schedule = CoolingSchedule(
             _checked_rate(optimizer, model),
             total_steps,
@@ -168,6 +172,8 @@ class ActCooLR(LRScheduler):
         self._observed: ObservedStep | None = None
         super().__init__(optimizer)  # calls step()
         self._observed = ObservedStep(optimizer, model, rule, probe_samples, batch)
+        # Else one that was thrown away without remove() would go on measuring.
+        weakref.finalize(self, self._observed.remove).atexit = False
         self._arm_if_due()
 
     # ---- What torch calls --------------------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ class ActCooLR(LRScheduler):
         Raises:
             ValueError: for a step out of range.
         """
-        check_whole("step", step, 0)
+        step = whole_number("step", step, 0)
         if step > self._schedule.total_steps:
             raise ValueError(f"step={step} must be at most total_steps={self._schedule.total_steps}")
         return self._schedule.target(step)

@@ -24,6 +24,7 @@ Reference: [satybaldiev2025] the idea, mode ``absolute`` and the phases; other m
 noise, are jostle's
 """
 
+import copy
 import dataclasses
 import functools
 import math
@@ -285,7 +286,7 @@ class AdaptiveNoise:
 
     @property
     def steps_in_phase(self) -> int:
-        """Steps of the optimizer since the present phase was entered; 0 at that which entered it."""
+        """Steps of the optimizer in the present phase, with that which entered it: t_phase of the next one."""
         changes = self.machine.changes
         return self.steps - ((changes[-1][0] - 1) * self.every if changes else 0)
 
@@ -382,7 +383,9 @@ class AdaptiveNoise:
                     f"the state has {name}={state['settings'].get(name)!r}, this one {value!r}: make one alike"
                 )
         parameters, drawn = self._parameters(), state["generator"].cpu()
-        torch.Generator(self.generator.device).set_state(drawn)  # fails before anything is changed
+        # These fail before anything is changed.
+        torch.Generator(self.generator.device).set_state(drawn)
+        copy.deepcopy(self.machine).load_state_dict(state["machine"])
         self._tracker.load_state_dict(state["tracker"], parameters)
         self.machine.load_state_dict(state["machine"])
         self.generator.set_state(drawn)
@@ -404,8 +407,12 @@ _COUNTS = ("scale", "injected", "steps", "skipped")
 
 
 def _generator(generator: torch.Generator | None, seed: int | None, device: torch.device) -> torch.Generator:
-    if (generator is None) == (seed is None):
+    if isinstance(generator, torch.Generator) and seed is None:
+        return generator
+    if generator is not None and seed is None:
+        raise ValueError(f"generator={type(generator).__name__} must be a torch.Generator")
+    if generator is not None or seed is None:
         raise ValueError("give exactly one of generator and seed: where the noise comes from")
-    if generator is None:
-        return torch.Generator(device).manual_seed(whole_number("seed", seed or 0, 0))
-    return generator
+    if whole_number("seed", seed, 0) >= 2**64:
+        raise ValueError(f"seed={seed} must be below 2^64")
+    return torch.Generator(device).manual_seed(int(seed))

@@ -10,16 +10,20 @@ import math
 import statistics
 from typing import Any
 
+from theory.absorbing import whole_number
 from theory.activation_temperature import LINKS, CloglogLink, CoolingController, ErfLink, target_curve
+from theory.noise_arguments import number
 
 USUAL_SIGMA = 1.2
 """Of the erf link, where it cannot be measured: 1.0 to 1.5 was seen in all networks."""
 HOTTEST_START = 1.0
 """The highest start that is chosen without being asked for [bits]: half of the patterns change. Hotter ones broke
 networks, see docs/activation-temperature.md."""
+LARGEST_LOG_RATE = 700.0
+"""Where the cap is infinite: beyond there are no floats."""
 
 _SETTINGS = ("total_steps", "gamma", "every", "link", "lr_max", "lr_min", "largest_change", "calibration")
-_STATE = ("own_rate", "scale", "start", "interval", "location", "seen", "limited")
+_STATE = ("own_rate", "scale", "start", "interval", "location", "coldest", "seen", "limited")
 
 
 class CoolingSchedule:
@@ -59,11 +63,11 @@ class CoolingSchedule:
         largest_change: float = math.inf,
         calibration: int | None = None,
     ) -> None:
-        check_whole("every", every, 1)
-        check_whole("total_steps", total_steps, every + 1)
+        every = whole_number("every", every, 1)
+        total_steps = whole_number("total_steps", total_steps, every + 1)
         if calibration is None:
             calibration = max(min(max(5 * every, total_steps // 20), total_steps // 2), every)
-        check_whole("calibration", calibration, every)
+        calibration = whole_number("calibration", calibration, every)
         if t_start is None and calibration >= total_steps:
             raise ValueError(f"calibration={calibration} must end before total_steps={total_steps}: some must cool")
         if link not in LINKS:
@@ -72,8 +76,10 @@ class CoolingSchedule:
             raise ValueError(f"sigma={sigma} belongs to link='erf'; leave it out with link={link!r}")
         if lr_max is None:
             lr_max = 3 * own_rate
-        elif not lr_max >= own_rate:
+        elif not number("lr_max", lr_max) >= own_rate:
             raise ValueError(f"lr_max={lr_max} must be >= the optimizer's own learning rate, {own_rate}")
+        if not 0 < number("lr_min", lr_min) < own_rate:
+            raise ValueError(f"lr_min={lr_min} must be > 0 and below the optimizer's own learning rate, {own_rate}")
         self.total_steps, self.every, self.calibration = total_steps, every, calibration
         self.gamma, self.link = gamma, link
         self.lr_max, self.lr_min, self.largest_change = lr_max, lr_min, largest_change
@@ -83,6 +89,7 @@ class CoolingSchedule:
         self.own_rate, self.start = own_rate, t_start
         self.interval = (0, every, own_rate, own_rate)  # first and last step, and their learning rates
         self.location: float | None = None
+        self.coldest = math.inf  # of all measurements
         self.seen: list[float] = []  # T at the own rate, while there is no start
         self.limited = 0
 
@@ -119,26 +126,31 @@ class CoolingSchedule:
             rate: its learning rate, > 0.
             temperature: T, > 0 [bits].
             coldest: the lowest T that can be seen, > 0 [bits]. Below twice that a measurement says little, and the last
-                good one is used.
+                good one is used: some are made with the few samples of an epoch's last batch.
 
         Raises:
             RuntimeError: if the curve starts at a temperature that cannot be seen.
         """
         controller, log_rate, following = self._controller(), math.log(rate), self._following(made)
-        if self.location is None or temperature >= 2 * coldest:
+        self.coldest = min(self.coldest, coldest)
+        is_good = temperature >= 2 * coldest
+        is_usual = is_good or coldest < 2 * self.coldest
+        if self.location is None or is_good:
             self.location = float(controller.link.located(log_rate, temperature))
         target, highest = HOTTEST_START, self.own_rate  # as long as there is no start
-        if self.start is not None or self._calibrated(made, log_rate, temperature):
+        if self.start is not None or self._calibrated(made, log_rate, temperature, is_usual):
             target, highest = self.target(following) or 0.0, self.lr_max
-        if self.start is not None and self.start < 2 * coldest:
+        if self.start is not None and self.start < 2 * self.coldest:
             raise RuntimeError(
-                f"the curve starts at T={self.start:.3g} bits, but {2 * coldest:.3g} is the least that can be seen: "
-                f"raise t_start or, without one, the optimizer's learning rate (now {rate:g}); or measure more samples"
+                f"the curve starts at T={self.start:.3g} bits, but {2 * self.coldest:.3g} is the least that can be "
+                f"seen: raise t_start or, without one, the optimizer's learning rate (now {rate:g}); or measure more "
+                "samples (probe_samples, or batch if those of the training are few)"
             )
         if following == self.total_steps:
             self.interval = (made, following, rate, self.lr_min)
             return
-        wanted = min(float(controller.next_log_rate(log_rate, self.location, target)), math.log(highest))
+        wanted = float(controller.next_log_rate(log_rate, self.location, target))
+        wanted = min(wanted, math.log(highest), LARGEST_LOG_RATE)
         self.limited += abs(wanted - log_rate) >= self.largest_change * (1 - 1e-12)
         self.interval = (made, following, rate, highest if wanted == math.log(highest) else math.exp(wanted))
 
@@ -166,28 +178,14 @@ class CoolingSchedule:
         link = CloglogLink(0.0) if self.link == "cloglog" else ErfLink(0.0, scale)
         return CoolingController(link, self.lr_min, self.lr_max, self.largest_change)
 
-    def _calibrated(self, made: int, log_rate: float, temperature: float) -> bool:
+    def _calibrated(self, made: int, log_rate: float, temperature: float, is_usual: bool) -> bool:
         """Notes the temperature at the own learning rate, and takes the median for the start at the end."""
-        if 2 * made > self.calibration:
+        is_last = made + self.every > self.calibration
+        if (2 * made > self.calibration and is_usual) or (is_last and not self.seen):
             link = self._controller().link
             there = link.moved(float(link.located(log_rate, temperature)))
             self.seen.append(float(there.temperature(math.log(self.own_rate))))
-        if made + self.every <= self.calibration:
+        if not is_last:
             return False
         self.start = min(statistics.median(self.seen), HOTTEST_START)
         return True
-
-
-def check_whole(name: str, value: int, least: int) -> None:
-    """Check a whole number.
-
-    Args:
-        name: what the message calls it.
-        value: the number.
-        least: the smallest allowed.
-
-    Raises:
-        ValueError: unless it is one, and large enough.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number >= {least}")

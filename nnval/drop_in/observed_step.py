@@ -48,8 +48,8 @@ class ObservedStep:
         self._model, self._rule, self._samples = model, rule, samples
         self._given = None if batch is None else as_inputs(batch)
         self._network = unwrapped(model)
-        self._armed = self._keep_weights = False
-        self._steps = self._depth = 0
+        self._armed = self._keep_weights = self._started = False
+        self._steps = 0
         self._inputs: Inputs | None = self._given
         self._autocast: tuple[str, bool, torch.dtype] | None = None
         self._before: Patterns | None = None
@@ -78,7 +78,7 @@ class ObservedStep:
 
     def steps_made(self) -> int:
         """The number of steps since the last call."""
-        steps, self._steps, self._depth = self._steps, 0, 0
+        steps, self._steps = self._steps, 0
         return steps
 
     def measure(self) -> PatternChanges:
@@ -123,10 +123,11 @@ class ObservedStep:
         self._inputs = first_samples((args, kwargs), self._samples)
 
     def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._depth += 1
-        if self._depth > 1 or not self._armed:  # a subclass calls the step of its parent, which has hooks too
+        # Again if a step is not over: that one failed, or it calls the step of a parent class, which has hooks too.
+        self._started = True
+        if not self._armed:
             return None
-        self._before = None  # of a step that failed
+        self._before = None
         if kwargs.get("closure") is not None:
             return args, {**kwargs, "closure": self._observed(kwargs["closure"])}
         if len(args) > 1 and args[1] is not None:  # the first is the optimizer
@@ -144,9 +145,9 @@ class ObservedStep:
         return evaluate
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        self._depth -= 1
-        if self._depth > 0:
+        if not self._started:  # the parent's hook has told
             return
+        self._started = False
         # A GradScaler lets fused optimizers find out by themselves that there is nothing to do.
         found = getattr(optimizer, "found_inf", None)
         if found is None or not bool(found):

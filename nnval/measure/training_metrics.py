@@ -104,7 +104,8 @@ class TrainingMetrics:
         for parameter in parameters:
             if parameter not in self._before:
                 self._before[parameter] = torch.empty_like(parameter)
-        _torch._foreach_copy_([self._before[parameter] for parameter in parameters], list(parameters))
+        if parameters:
+            _torch._foreach_copy_([self._before[parameter] for parameter in parameters], list(parameters))
 
     @torch.no_grad()
     def measure(
