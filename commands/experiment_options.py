@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+from commands.shared import hint, progress_bar
+
+Progress = Callable[[int, int, str], None]
+Result = TypeVar("Result")
 
 TRAINING_FIELDS = (
     "epochs",
@@ -25,17 +32,25 @@ TRAINING_FIELDS = (
 COMPARISONS, REPORT = "comparisons.json", "report.html"
 
 
-def experiment_options(*, preset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def experiment_options(experiment: str, *, preset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """``--out``, ``--preset``, and the fields of the training that are changed most often.
 
     Args:
+        experiment: one of ``nnval.experiment_presets.EXPERIMENTS``.
         preset: the default.
 
     Returns:
-        A decorator.
+        A decorator. With ``--show-preset`` the command is not called.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(*, preset: str, show_preset: bool, **options: Any) -> None:
+            if show_preset:
+                _show(experiment, preset)
+            else:
+                function(preset=preset, **options)
+
         for option in reversed(
             (
                 click.option(
@@ -63,6 +78,13 @@ def experiment_options(*, preset: str) -> Callable[[Callable[..., None]], Callab
         return command
 
     return decorate
+
+
+def _show(experiment: str, preset: str) -> None:
+    from nnval.experiment_presets import experiment_text, load_experiment
+
+    load_experiment(experiment, preset)  # a damaged one is refused
+    click.echo(experiment_text(experiment, preset), nl=False)
 
 
 def experiment_fields(
@@ -105,6 +127,40 @@ def prepared(out: Path | None, example: str) -> Path:
     if out is None:
         raise ValueError(f"--out is missing: name the directory of the run, such as --out {example}")
     return out
+
+
+def carry_out(
+    directory: Path,
+    quiet: bool,
+    *,
+    run: Callable[[Progress | None], Result],
+    record: Callable[[Result], Any],
+    write: Callable[[Result], None],
+    show: Callable[[Result], None],
+) -> Result:
+    """Run an experiment under a progress bar, write its files unless they are there, and print it.
+
+    Args:
+        directory: of the run.
+        quiet: no progress and no hints.
+        run: trains and measures, or reads what is finished.
+        record: the result as ``comparisons.json`` holds it.
+        write: all files.
+        show: prints.
+
+    Returns:
+        The result.
+    """
+    begin = time.monotonic()
+    with progress_bar(quiet) as progress:
+        result = run(progress)
+    if is_written(directory, record(result)):
+        hint(f"{directory} was finished already; nothing was trained", quiet)
+    else:
+        write(result)
+    show(result)
+    hint(f"report: {directory / REPORT} ({time.monotonic() - begin:.0f} s)", quiet)
+    return result
 
 
 def echo_facts(lines: list[tuple[str, str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,15 @@ import click
 
 from commands.experiment_options import (
     TRAINING_FIELDS,
+    carry_out,
     echo_facts,
     experiment_fields,
     experiment_options,
-    is_written,
     prepared,
     typeset,
     write_files,
 )
-from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+from commands.shared import emit_json, output_options, print_table
 
 if TYPE_CHECKING:
     from figures.measured_activation_temperature import CooledCurves, SweptSchedule
@@ -36,7 +35,7 @@ COLUMNS = (
 
 
 @click.command(EXPERIMENT)
-@experiment_options(preset="digits")
+@experiment_options(EXPERIMENT, preset="digits")
 @click.option("--seeds", type=int, help="Networks for each schedule and budget, >= 2; more can be added later.")
 @click.option(
     "--schedule",
@@ -53,7 +52,6 @@ COLUMNS = (
 def validate_activation_temperature(
     out: Path | None,
     preset: str,
-    show_preset: bool,
     data: str | None,
     threads: int,
     seeds: int | None,
@@ -72,12 +70,6 @@ def validate_activation_temperature(
     jostle validate activation-temperature --schedule one_cycle --schedule actcoolr:t_start=1 --out runs/cooling
     jostle validate activation-temperature --show-preset > my.toml
     """
-    if show_preset:
-        from nnval.experiment_presets import experiment_text, load_experiment
-
-        load_experiment(EXPERIMENT, preset)
-        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
-        return
     directory = prepared(out, "runs/cooling")
     training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
     fields = experiment_fields(EXPERIMENT, preset, data, training, options)
@@ -90,15 +82,14 @@ def validate_activation_temperature(
     config = CoolingStudyConfig.from_dict(fields)
     if options["swept"] and (missing := [label for label in config.swept if label not in config.schedules]):
         raise ValueError(f"--sweep {missing[0]} must be one of the schedules: {', '.join(config.schedules)}")
-    begin = time.monotonic()
-    with progress_bar(quiet) as progress:
-        result = run_cooling_study(config, directory, progress=progress, threads=threads)
-    if is_written(directory, results_json(result)):
-        hint(f"{directory} was finished already; nothing was trained", quiet)
-    else:
-        _write(result)
-    print_cooling(result, as_json)
-    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    carry_out(
+        directory,
+        quiet,
+        run=lambda progress: run_cooling_study(config, directory, progress=progress, threads=threads),
+        record=results_json,
+        write=_write,
+        show=lambda result: print_cooling(result, as_json),
+    )
 
 
 def print_cooling(result: CoolingStudy, as_json: bool) -> None:
@@ -138,11 +129,12 @@ def print_cooling(result: CoolingStudy, as_json: bool) -> None:
 def _write(result: CoolingStudy) -> None:
     """Arrays, figures and the page."""
     from figures.report import ReportFigure, ReportSection, ReportTable, render_report
-    from nnval.activation_temperature_arrays import results_json, save_arrays
+    from nnval.activation_temperature_arrays import arrays, results_json
     from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
     from nnval.engine.run_directory import ENVIRONMENT, read_json
+    from nnval.experiment_files import save_tables
 
-    save_arrays(result)
+    save_tables(result.directory, arrays(result))
     figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
     results, links = results_table(result), links_table(result)
     sections = [

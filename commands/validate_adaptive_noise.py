@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,15 @@ import click
 
 from commands.experiment_options import (
     TRAINING_FIELDS,
+    carry_out,
     echo_facts,
     experiment_fields,
     experiment_options,
-    is_written,
     prepared,
     typeset,
     write_files,
 )
-from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+from commands.shared import emit_json, output_options, print_table
 
 if TYPE_CHECKING:
     from figures.report import ReportTable
@@ -43,7 +42,7 @@ PAIRS = "mean +- half of the 95 % interval; * where a difference is shown at 1 %
 
 
 @click.command(EXPERIMENT)
-@experiment_options(preset="digits")
+@experiment_options(EXPERIMENT, preset="digits")
 @click.option("--seeds", type=int, help="Reported networks of each method, >= 2; more can be added later.")
 @click.option(
     "--method", "methods", multiple=True, type=click.Choice(METHODS), help="Repeatable; baseline is always there."
@@ -63,7 +62,6 @@ PAIRS = "mean +- half of the 95 % interval; * where a difference is shown at 1 %
 def validate_adaptive_noise(
     out: Path | None,
     preset: str,
-    show_preset: bool,
     data: str | None,
     threads: int,
     seeds: int | None,
@@ -83,12 +81,6 @@ def validate_adaptive_noise(
     jostle validate adaptive-noise --method fixed --method full --epsilon 0.6 0.2 0.06 --seeds 16 --out runs/strong
     jostle validate adaptive-noise --show-preset > my.toml
     """
-    if show_preset:
-        from nnval.experiment_presets import experiment_text, load_experiment
-
-        load_experiment(EXPERIMENT, preset)
-        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
-        return
     directory = prepared(out, "runs/noise")
     training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
     of_noise = {name: options.pop(name) for name in ("mode", "epsilon", "decay", "min_dwell")}
@@ -103,15 +95,14 @@ def validate_adaptive_noise(
     from nnval.adaptive_noise_study import NoiseStudyConfig
 
     config = NoiseStudyConfig.from_dict(fields)
-    begin = time.monotonic()
-    with progress_bar(quiet) as progress:
-        result = run_noise_study(config, directory, progress=progress, threads=threads)
-    if is_written(directory, results_json(result)):
-        hint(f"{directory} was finished already; nothing was trained", quiet)
-    else:
-        _write(result)
-    print_noise(result, as_json)
-    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    carry_out(
+        directory,
+        quiet,
+        run=lambda progress: run_noise_study(config, directory, progress=progress, threads=threads),
+        record=results_json,
+        write=_write,
+        show=lambda result: print_noise(result, as_json),
+    )
 
 
 def print_noise(result: NoiseStudy, as_json: bool) -> None:
@@ -177,11 +168,12 @@ def _tables(result: NoiseStudy) -> list[tuple[str, Table, str]]:
 def _write(result: NoiseStudy) -> None:
     """Arrays, figures and the page."""
     from figures.report import ReportFigure, ReportSection, ReportTable, render_report
-    from nnval.adaptive_noise_arrays import results_json, save_arrays
+    from nnval.adaptive_noise_arrays import arrays, results_json
     from nnval.adaptive_noise_tables import claims_table, conclusions, facts
     from nnval.engine.run_directory import ENVIRONMENT, read_json
+    from nnval.experiment_files import save_tables
 
-    save_arrays(result)
+    save_tables(result.directory, arrays(result))
     figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
     places = ("times", "training", None, "phases")
     sections = []

@@ -31,7 +31,7 @@ SCANNED = {"learning_rate": "learning_rates", "momentum": "momenta", "batch_size
 
 
 @click.command(EXPERIMENT)
-@experiment_options(preset="digits")
+@experiment_options(EXPERIMENT, preset="digits")
 @click.option("--order", "orders", multiple=True, help="Of batches, such as shuffled_once; repeatable.")
 @click.option("--runs", type=int, help="Recorded runs of each order, >= 4; from 16 on errors are those of runs.")
 @click.option("--recorded", type=int, help="Epochs of each run that are recorded, >= 20.")
@@ -52,7 +52,6 @@ SCANNED = {"learning_rate": "learning_rates", "momentum": "momenta", "batch_size
 def validate_weight_variance(
     out: Path | None,
     preset: str,
-    show_preset: bool,
     data: str | None,
     threads: int,
     recorded: int | None,
@@ -76,12 +75,6 @@ def validate_weight_variance(
     jostle validate weight-variance --preset lenet-cifar10 --data cifar10-jpeg.tar.xz --out runs/lenet
     jostle validate weight-variance --show-preset > my.toml
     """
-    if show_preset:
-        from nnval.experiment_presets import experiment_text, load_experiment
-
-        load_experiment(EXPERIMENT, preset)
-        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
-        return
     directory = prepared(out, "runs/fluctuations")
     training = {name: options.pop(name) for name in TRAINING_FIELDS}
     options |= {"epochs": recorded, "seed": training["seed"], "pairs": pairs}

@@ -35,9 +35,10 @@ def write_report(study: VarianceStudy, record: dict[str, Any]) -> None:
     from figures.report import ReportFigure, ReportSection, ReportTable, render_report
     from nnval import weight_variance_tables as tables
     from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.weight_variance_arrays import save_arrays
+    from nnval.experiment_files import save_tables
+    from nnval.weight_variance_arrays import arrays
 
-    save_arrays(study)
+    save_tables(study.result.directory, arrays(study))
     figures = {name: ReportFigure(*content) for name, content in _figures(study).items()}
 
     def section(heading: str, text: str, figure: str | None = None, table: Table | None = None) -> ReportSection:

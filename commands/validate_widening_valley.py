@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,15 @@ import click
 
 from commands.experiment_options import (
     TRAINING_FIELDS,
+    carry_out,
     echo_facts,
     experiment_fields,
     experiment_options,
-    is_written,
     prepared,
     typeset,
     write_files,
 )
-from commands.shared import emit_json, estimate_json, hint, output_options, print_table, progress_bar
+from commands.shared import emit_json, estimate_json, output_options, print_table
 
 if TYPE_CHECKING:
     from nnval.widening_valley_study import WideningValley
@@ -28,7 +27,7 @@ METHODS = ("with_replacement", "reshuffled", "pgd", "anti_pgd")
 
 
 @click.command(EXPERIMENT)
-@experiment_options(preset="digits")
+@experiment_options(EXPERIMENT, preset="digits")
 @click.option("--seeds", type=int, help="Networks of each method, >= 2; more can be added to a finished run.")
 @click.option("--sigma", "noise_scale", type=float, help="Standard deviation of each weight's injected noise.")
 @click.option("--distribution", type=click.Choice(("gaussian", "rademacher")), help="Of the injected noise.")
@@ -39,7 +38,6 @@ METHODS = ("with_replacement", "reshuffled", "pgd", "anti_pgd")
 def validate_widening_valley(
     out: Path | None,
     preset: str,
-    show_preset: bool,
     data: str | None,
     threads: int,
     seeds: int | None,
@@ -58,12 +56,6 @@ def validate_widening_valley(
     jostle validate widening-valley --sigma 0.02 --seeds 16 --method pgd --method anti_pgd --out runs/sigma002
     jostle validate widening-valley --show-preset > my.toml
     """
-    if show_preset:
-        from nnval.experiment_presets import experiment_text, load_experiment
-
-        load_experiment(EXPERIMENT, preset)
-        click.echo(experiment_text(EXPERIMENT, preset), nl=False)
-        return
     directory = prepared(out, "runs/valley")
     training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
     fields = experiment_fields(EXPERIMENT, preset, data, training, options)
@@ -71,15 +63,14 @@ def validate_widening_valley(
     from nnval.widening_valley_study import WideningValleyConfig
 
     config = WideningValleyConfig.from_dict(fields)
-    begin = time.monotonic()
-    with progress_bar(quiet) as progress:
-        result = run_widening_valley(config, directory, progress=progress, threads=threads)
-    if is_written(directory, _record(result)):
-        hint(f"{directory} was finished already; nothing was trained", quiet)
-    else:
-        _write(result)
-    print_valley(result, as_json)
-    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    carry_out(
+        directory,
+        quiet,
+        run=lambda progress: run_widening_valley(config, directory, progress=progress, threads=threads),
+        record=_record,
+        write=_write,
+        show=lambda result: print_valley(result, as_json),
+    )
 
 
 def print_valley(result: WideningValley, as_json: bool) -> None:
@@ -131,9 +122,10 @@ def _write(result: WideningValley) -> None:
     """Arrays, figures and the page."""
     from figures.report import ReportFigure, ReportSection, ReportTable, render_report
     from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.widening_valley_tables import conclusions, differences_table, facts, methods_table, save_arrays
+    from nnval.experiment_files import save_tables
+    from nnval.widening_valley_tables import arrays, conclusions, differences_table, facts, methods_table
 
-    save_arrays(result)
+    save_tables(result.directory, arrays(result))
     figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
     methods, differences = methods_table(result), differences_table(result)
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from nnval.activation_temperature_study import CoolingStudy, ScheduleRuns
 from nnval.activation_temperature_tables import fitted, layers_of, verdict
-from nnval.engine import run_directory as disk
 from nnval.tables import Table
 from theory.absorbing import Floats
 
@@ -118,17 +117,3 @@ def arrays(result: CoolingStudy) -> dict[str, Table]:
 
 def _cell(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def save_arrays(result: CoolingStudy) -> None:
-    """Write ``arrays/*.csv`` into the run's directory.
-
-    Args:
-        result: finished.
-
-    Raises:
-        StorageError: if a file can't be written; the run is intact.
-    """
-    disk.make_directory(result.directory / "arrays")
-    for name, table in arrays(result).items():
-        disk.write_whole(result.directory / "arrays" / f"{name}.csv", table.to_csv().encode())

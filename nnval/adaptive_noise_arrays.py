@@ -8,7 +8,6 @@ import numpy.typing as npt
 from nnval.adaptive_noise_statistics import PairedDifference
 from nnval.adaptive_noise_study import QUANTITIES, MethodRuns, NoiseStudy
 from nnval.adaptive_noise_tables import claims_table, verdict
-from nnval.engine import run_directory as disk
 from nnval.tables import Table
 from theory.training_phases import PHASES
 
@@ -136,17 +135,3 @@ def arrays(result: NoiseStudy) -> dict[str, Table]:
 
 def _cell(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def save_arrays(result: NoiseStudy) -> None:
-    """Write ``arrays/*.csv`` into the run's directory.
-
-    Args:
-        result: finished.
-
-    Raises:
-        StorageError: if a file can't be written; the run is intact.
-    """
-    disk.make_directory(result.directory / "arrays")
-    for name, table in arrays(result).items():
-        disk.write_whole(result.directory / "arrays" / f"{name}.csv", table.to_csv().encode())

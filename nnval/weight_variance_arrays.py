@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from nnval.engine import run_directory as disk
 from nnval.tables import Table
 from nnval.weight_variance_comparison import OrderResult
 from nnval.weight_variance_study import VarianceStudy, order_file
@@ -122,18 +121,3 @@ def _directions(order: OrderResult) -> Table:
 def _add(columns: dict[str, Sequence[Any]], name: str, estimates: Sequence[Estimate]) -> None:
     columns[name] = [each.value for each in estimates]
     columns[f"{name}_standard_error"] = [each.standard_error for each in estimates]
-
-
-def save_arrays(study: VarianceStudy) -> None:
-    """Write ``arrays/*.csv`` into the run's directory.
-
-    Args:
-        study: finished.
-
-    Raises:
-        StorageError: if a file can't be written; the run is intact.
-    """
-    directory = study.result.directory / "arrays"
-    disk.make_directory(directory)
-    for name, table in arrays(study).items():
-        disk.write_whole(directory / f"{name}.csv", table.to_csv().encode())

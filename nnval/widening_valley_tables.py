@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nnval.engine import run_directory as disk
 from nnval.experiment_words import network_words
 from nnval.tables import Table, plus_minus
 from nnval.widening_valley_study import PairedDifference, WideningValley
@@ -216,17 +215,3 @@ def arrays(result: WideningValley) -> dict[str, Table]:
             tuple(records[0]) if records else ("quantity",), tuple(tuple(record.values()) for record in records)
         ),
     }
-
-
-def save_arrays(result: WideningValley) -> None:
-    """Write ``arrays/*.csv`` into the run's directory.
-
-    Args:
-        result: finished.
-
-    Raises:
-        StorageError: if a file can't be written; the run is intact.
-    """
-    disk.make_directory(result.directory / "arrays")
-    for name, table in arrays(result).items():
-        disk.write_whole(result.directory / "arrays" / f"{name}.csv", table.to_csv().encode())

@@ -17,7 +17,7 @@ from torch import nn
 
 from nnval import activation_temperature_training as training_module
 from nnval.activation_temperature import run_cooling_study
-from nnval.activation_temperature_arrays import arrays, results_json, save_arrays
+from nnval.activation_temperature_arrays import arrays, results_json
 from nnval.activation_temperature_schedules import OPTIONS, Schedule
 from nnval.activation_temperature_study import (
     CoolingStudy,
@@ -507,7 +507,7 @@ def test_tables_and_files(study: CoolingStudy) -> None:
     }
     for table in files.values():
         assert {len(row) for row in table.rows} == {len(table.header)}
-    save_arrays(study)
+    save_tables(study.directory, arrays(study))
     text = (study.directory / "arrays" / "results.csv").read_text()
     assert text.startswith("schedule,budget,seed,test_error,trained")
     assert "nan" not in text
