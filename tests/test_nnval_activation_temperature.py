@@ -42,6 +42,7 @@ from nnval.engine.datasets import ImageData, load_data
 from nnval.engine.feedforward_networks import mlp
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
 from nnval.engine.schedules import learning_rate_at
+from nnval.experiment_files import save_tables
 from nnval.measure.activation_patterns import temperature
 from nnval.measure.pattern_counts import RateSweep
 from theory.activation_temperature import CloglogLink, ErfLink, target_curve
