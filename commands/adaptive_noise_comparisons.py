@@ -25,6 +25,9 @@ PASSAGE_MARGIN = 0.05
 SMALL_STEPS = 0.1
 """eta |U''| / (1 - beta)^2 in the wells up to which steps are small."""
 
+SMALL_NOISE = 0.05
+"""Epsilon over the way from well to well up to which a weight does not jump past the target by itself."""
+
 PASSAGES = 15
 """A run that waits for a passage is given up after so many mean passage times."""
 
@@ -213,6 +216,12 @@ def passage_comparison(loop: Loop, runs: int, seed: int, threads: int | None) ->
         reasons.append(
             f"mean steps out of a well: learning rate times curvature is {rate * steepest:.2g} in a "
             f"well, above {SMALL_STEPS:g} (1 - momentum)^2"
+        )
+    way = well.target - start
+    if epsilon > SMALL_NOISE * way:
+        reasons.append(
+            f"mean steps out of a well: epsilon {epsilon:g} is {epsilon / way:.2g} of the way to the other, above "
+            f"{SMALL_NOISE:g}"
         )
     what = f"mean steps to the better well, epsilon {epsilon:g}"
     exact = Estimate(predicted, 0.0, 1)

@@ -52,9 +52,13 @@ class Setting:
     phase_shares: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        from theory.noise_arguments import LARGEST_SCALE
+
         for name in ("weight_decay", "gradient_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name):g} must be finite and >= 0")
+        if self.gradient_noise > LARGEST_SCALE:  # its square may be no float
+            raise ValueError(f"--gradient-noise {self.gradient_noise:g} must be at most {LARGEST_SCALE:g}")
         shares = self.phase_shares
         if not all(0 <= share < math.inf for share in shares) or not 0 < sum(shares) < math.inf:
             words = " ".join(f"{share:g}" for share in shares)

@@ -31,14 +31,17 @@ MODES = ("absolute", "relative_update", "relative_weight", "sgld")
 TIME = (
     "means over seeds with standard errors; a run that missed the target counts as long as it was followed. Seconds\n"
     "are of the processor (on a GPU, of a clock), without evaluation; of noisy methods with tracker and noise. In\n"
-    "brackets: 95 % intervals of paired ratios"
+    "brackets: 95 % intervals of paired ratios; none if all seeds agree, as when all miss the target"
 )
 PHASES = (
     "exploration/convergence/fine-tuning in % of the steps; medians of: changes of the phase, time-averaged\n"
     "epsilon^2, norm of the noise over that of the update, and time of tracker and noise over that of the rest"
 )
 STABILITY = "100 sd / mean over the last epochs; detrended: around a straight line; n: seeds for which each is defined"
-PAIRS = "mean +- half of the 95 % interval; * where a difference is shown at 1 % for all rows of the column together"
+PAIRS = (
+    "mean +- half of the 95 % interval, none if all seeds agree; * where a difference is shown at 1 % for all rows of\n"
+    "the column together"
+)
 
 
 @click.command(EXPERIMENT)

@@ -135,13 +135,15 @@ def paired_differences(
         found: list[tuple[str, str, Estimate]] = []
         compared: list[Comparison] = []
         for method, reference in pairs:
-            each = of(method) - of(reference)
+            # Accuracies are counts of images: equal differences of theirs must not have a spread by rounding.
+            each = (of(method) - of(reference)).round(9)
             each = each[np.isfinite(each)]
             if len(each) < 2:
                 continue
-            difference = Estimate.from_samples(each)
+            alike = np.ptp(each) == 0
+            difference = Estimate(float(each[0]), 0.0, len(each)) if alike else Estimate.from_samples(each)
             comparison = compare(f"{quantity}, {method} - {reference}", nothing, difference)
-            if np.ptp(each) == 0 and difference.value:
+            if alike and difference.value:
                 comparison = dataclasses.replace(comparison, z=0.0, p_value=2.0 ** (1 - len(each)))
             found.append((method, reference, difference))
             compared.append(comparison)

@@ -21,6 +21,7 @@ from nnval.engine.config import TrainingConfig
 from nnval.paired_config import PairedConfig
 from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
+from theory.noise_arguments import LARGEST_SCALE
 from theory.survival import FirstPassages
 
 PLAIN: dict[str, Any] = {
@@ -74,7 +75,7 @@ class NoiseStudyConfig(PairedConfig):
         methods: of ``METHODS``, the baseline among them; more can be added to a finished run.
         equal_noise: whether each noisy method is there a second time with rescaled epsilons, so that along the phases
             of the baseline of its seed the time-averaged epsilon^2 is ``budget``. Can be added later.
-        budget: > 0; None: that of the fixed noise, which then is not rescaled.
+        budget: from 1e-40 to 1e40; None: that of the fixed noise, which then is not rescaled.
         noise: what is common to all noises.
         rate_factors: times the middle: the grid of learning rates of each method, ascending, each > 0.
         adam_learning_rate: the middle of the grid of Adam, > 0.
@@ -121,6 +122,13 @@ class NoiseStudyConfig(PairedConfig):
                 allowed = "in (0, 1]" if name == "target_accuracy" else "> 0"
                 raise ValueError(f"{name}={value!r} must be a number {allowed}")
             object.__setattr__(self, name, float(value))
+        for method in self.trained:
+            rates = self.rates(method)
+            if not all(_is_positive(rate) for rate in rates) or len(set(rates)) < len(rates):
+                raise ValueError(
+                    f"rate_factors={list(self.rate_factors)}: the learning rates of {method.name} would be "
+                    f"{', '.join(map(str, rates))}; all must be finite, > 0 and different"
+                )
         object.__setattr__(self, "tuning_seeds", whole_number("tuning_seeds", self.tuning_seeds, 1))
         last = whole_number("last_epochs", self.last_epochs, 3)
         if last > training.epochs:
@@ -136,11 +144,19 @@ class NoiseStudyConfig(PairedConfig):
                 "that no budget of epsilon^2 makes noises equal; choose another mode, or equal_noise=False"
             )
         if self.budget is not None:
-            if not _is_positive(self.budget):
-                raise ValueError(f"budget={self.budget!r} must be a number > 0, the mean of epsilon^2 over the steps")
+            if not _is_positive(self.budget) or not 1 / LARGEST_SCALE <= self.budget <= LARGEST_SCALE:
+                raise ValueError(
+                    f"budget={self.budget!r} must be a number from {1 / LARGEST_SCALE:g} to {LARGEST_SCALE:g}, the "
+                    "mean of epsilon^2 over the steps"
+                )
             object.__setattr__(self, "budget", float(self.budget))
         elif self.equal_noise and not self.noise.epsilon[1]:
             raise ValueError("equal_noise: the medium epsilon is 0, so that it gives no budget; set budget")
+        if self.equal_noise and "schedule_only" in self.methods and not self.noise.epsilon[0]:
+            raise ValueError(
+                "equal_noise: the high epsilon is 0, so that schedule_only has no noise that could be rescaled; leave "
+                "that method out, or set another epsilon"
+            )
 
     @property
     def mean_square(self) -> float:

@@ -93,6 +93,8 @@ def _median(values: Floats, digits: str) -> str:
 
 
 def _ratio(estimate: Estimate) -> str:
+    if estimate.standard_error < 1e-12:  # such as of runs that all missed the target: that is no certainty
+        return f"{estimate.value:.2f} (-)"
     low, high = estimate.interval()
     return f"{estimate.value:.2f} ({low:.2f} to {high:.2f})"
 
@@ -246,6 +248,8 @@ def differences_table(result: NoiseStudy) -> Table:
 
 
 def _cell(each: PairedDifference) -> str:
+    if each.difference.standard_error == 0:
+        return f"{_rounded(each.difference.value, 0)} +- -{'*' if each.shown else ' '}"
     half = each.difference.interval()[1] - each.difference.value
     value, half_width = (_rounded(number, half) for number in (each.difference.value, half))
     return f"{value} +- {half_width[1:]}{'*' if each.shown else ' '}"
@@ -274,7 +278,7 @@ def claims_table(result: NoiseStudy) -> Table:
         if found is not None:
             low, high = found.difference.interval()
             value, *ends = (_rounded(number, (high - low) / 10) for number in (found.difference.value, low, high))
-            interval = " to ".join(ends)
+            interval = " to ".join(ends) if high > low else "-"
             rows.append((claim.where, claim.text, value, interval, found.difference.n, claim.finding(found)))
     return Table(("of the paper", "claim", "difference", "95 % interval", "n", "finding"), tuple(rows))
 

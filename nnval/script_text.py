@@ -66,7 +66,7 @@ def literal(value: Any) -> Code:
 def _assigned(begin: str, value: Any, end: str = "") -> str:
     """``begin`` and the literal of a value, on as many lines as ruff gives it."""
     line = f"{begin}{literal(value)}{end}"
-    if len(line) <= WIDTH:
+    if len(line) <= WIDTH or isinstance(value, int | float):
         return line
     indent = " " * (len(begin) - len(begin.lstrip()))
     if isinstance(value, str):

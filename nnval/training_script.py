@@ -315,7 +315,7 @@ def _constants(
 
 _STANDARD = {
     **{name: f"import {name}" for name in ("argparse", "bisect", "hashlib", "io", "json", "math", "os", "pickle")},
-    **{name: f"import {name}" for name in ("sys", "tarfile", "time", "zlib")},
+    **{name: f"import {name}" for name in ("sys", "tarfile", "time", "zipfile", "zlib")},
     "dataclass": "from dataclasses import dataclass",
     "Path": "from pathlib import Path",
     "Any": "from typing import Any",

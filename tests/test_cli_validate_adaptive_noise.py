@@ -220,7 +220,7 @@ def test_options_go_where_they_belong(tmp_path: Path, preset: Path, monkeypatch:
         (("--epsilon", -1, 0.1, 0.1), "epsilon=-1"),
         (("--epsilon", 0.1), "requires 3 arguments"),
         (("--mode", "sgld"), "makes noises equal"),
-        (("--budget", 0), "budget=0.0 must be a number > 0"),
+        (("--budget", 0), "budget=0.0 must be a number from 1e-40 to 1e+40"),
         (("--factor", 2, "--factor", 1), "must be ascending"),
         (("--target", 2), "target_accuracy=2.0"),
         (("--epochs", 10), "last_epochs=20 must be at most epochs=10"),

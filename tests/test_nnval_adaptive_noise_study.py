@@ -125,6 +125,28 @@ def test_equal_differences_of_few_seeds_show_nothing() -> None:
     (many,) = differences({"a": np.arange(8.0), "b": np.arange(8.0) + 1}, [("a", "b")])
     assert many.comparison.p_value == 2**-7
     assert many.shown
+    # One image of 280, in percent: not quite the same number for each seed.
+    right = np.array([261, 270, 265, 274])
+    accuracies = {"a": 100 * ((right + 1) / 280), "b": 100 * (right / 280)}
+    assert np.ptp(accuracies["a"] - accuracies["b"]) > 0
+    (found,) = differences(accuracies, [("a", "b")])
+    assert found.comparison.p_value == 2**-3
+    assert not found.shown
+
+
+def test_no_interval_where_all_seeds_agree(study: NoiseStudy) -> None:
+    missed = dataclasses.replace(study, config=dataclasses.replace(study.config, target_accuracy=1.0))
+    runs = [
+        dataclasses.replace(each, validation_accuracy=np.full_like(each.validation_accuracy, 0.3))
+        for each in study.runs
+    ]
+    rows = time_table(dataclasses.replace(missed, runs=tuple(runs))).rows
+    assert [row[5] for row in rows[1:]] == ["1.00 (-)"] * (len(rows) - 1)
+    alike = differences({"full": [5, 5, 5], "baseline": [5, 5, 5]}, [("full", "baseline")])
+    found = dataclasses.replace(study, differences=alike)
+    assert differences_table(found).rows[0][2] == "+0.00 +- - "
+    (claim,) = claims_table(found).rows
+    assert claim[2:4] == ("+0.00", "-")
 
 
 def test_seeds_of_which_one_is_not_known_are_left_out() -> None:
@@ -206,7 +228,13 @@ def test_config_round_trip() -> None:
         ({"last_epochs": 6}, "last_epochs=6 must be at most epochs=5"),
         ({"last_epochs": 2}, "last_epochs=2"),
         ({"tuning_seeds": 0}, "tuning_seeds=0"),
-        ({"budget": -1.0}, "budget=-1.0 must be a number > 0"),
+        ({"budget": -1.0}, "budget=-1.0 must be a number from 1e-40 to 1e\\+40"),
+        ({"budget": 1e300}, "budget=1e\\+300 must be a number from 1e-40 to 1e\\+40"),
+        ({"noise": {"epsilon": [0, 0.1, 0.03]}}, "the high epsilon is 0, so that schedule_only has no noise"),
+        ({"rate_factors": [1e-330, 1.0]}, "must be a list of numbers > 0"),
+        ({"rate_factors": [1e-323, 1.0]}, "learning rates of baseline would be 0.0, "),
+        ({"rate_factors": [1.0, 1e308], "adam_learning_rate": 1e9}, "learning rates of adam would be .*inf"),
+        ({"rate_factors": [1.0, 1.00000001]}, "must be finite, > 0 and different"),
         ({"equal_noise": "yes"}, "equal_noise='yes' must be true or false"),
         ({"noise": {"mode": "sgld"}}, "no budget of epsilon\\^2 makes noises equal"),
         ({"noise": {"epsilon": [0.1, 0, 0]}}, "the medium epsilon is 0"),

@@ -311,8 +311,15 @@ def test_finished_training_is_only_read_and_others_are_refused(
         refused("--out", tmp_path / "new", "--epochs", 0)
         refused("--out", tmp_path / "new", "--seed", -1)
     assert not (tmp_path / "new").exists()
-    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"damaged")
-    refused("--out", tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = path.read_bytes()
+    place = content.index(found_bytes := before["network"]["1.weight"].numpy().tobytes())
+    flipped = content[: place + 2] + bytes([found_bytes[2] ^ 1]) + content[place + 3 :]  # a weight is another one
+    wrong_name = content.replace(b"network", b"\xff\xff\xff\xff\xff\xff\xff")
+    for damaged in (b"", b"damaged", content[:-200], flipped, wrong_name, content.replace(b"settings", b"somethin")):
+        assert damaged != content
+        path.write_bytes(damaged)
+        refused("--out", tmp_path / "run")
     script.write_text(script.read_text() + "# edited\n")
     executed(script, "--out", tmp_path / "other")
     (tmp_path / "run" / "checkpoint.pt").write_bytes((tmp_path / "other" / "checkpoint.pt").read_bytes())

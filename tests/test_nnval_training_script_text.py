@@ -222,5 +222,6 @@ def test_literals_constants_and_comments_are_lines_that_python_reads_back() -> N
     found = eval(ast.unparse(tree).partition("=")[2])
     assert found == long
     assert constant("NAME", 1, "why") == "NAME = 1  # why"
+    assert constant("SEED", 10**300) == f"SEED = {10**300}"
     assert constant("NAME", "x" * 100, "w" * 30).splitlines()[0] == "# " + "w" * 30
     assert max(map(len, command_comment(["x" * 300, "y"] * 3).splitlines())) <= 120
