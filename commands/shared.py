@@ -263,7 +263,7 @@ def parse_perturbation(text: str, *, option: str = "perturbation option") -> dic
         ``name`` and the values.
 
     Raises:
-        ValueError: for a value without a name.
+        ValueError: for a value without a name, or a second one of a name.
     """
     name, _, options = text.partition(":")
     result: dict[str, Any] = {"name": name.strip()}
@@ -271,10 +271,13 @@ def parse_perturbation(text: str, *, option: str = "perturbation option") -> dic
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"{option} {item!r} must have the form name=value")
+        key = key.strip()
+        if key in result:
+            raise ValueError(f"{option} {item!r}: {key} is given twice in {text!r}")
         try:
-            result[key.strip()] = json.loads(value)
+            result[key] = json.loads(value)
         except ValueError:  # no JSON, or a number of thousands of digits
-            result[key.strip()] = value.strip()
+            result[key] = value.strip()
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -116,17 +117,17 @@ def _scans(given: Sequence[str], of_preset: Any) -> dict[str, list[float]]:
         except ValueError:
             raise ValueError(f"--scan {text!r} must have the form momentum=0,0.5") from None
         found.setdefault(name.strip().replace("-", "_"), []).extend(numbers)
-    result = found or {name: list(values) for name, values in of_preset.items()}
-    if unknown := [name for name in result if name not in SCANNED]:
+    scanned = found or of_preset
+    if unknown := [name for name in scanned if name not in SCANNED]:
         raise ValueError(f"scan over {unknown[0]!r} is none of {', '.join(SCANNED)}")
-    for name, values in result.items():
-        if len(set(values)) < len(values):
-            raise ValueError(f"scan over {name}={values}: values must be different ones")
-        result[name] = sorted(values)
-    sizes = result.get("batch_size", [])
-    if any(size != int(size) for size in sizes):
-        raise ValueError(f"scan over batch_size={sizes}: values must be whole numbers")
-    return {name: [int(v) for v in values] if name == "batch_size" else values for name, values in result.items()}
+    for name, values in scanned.items():
+        if not isinstance(values, list) or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+            raise ValueError(f"scan over {name}={values!r}: values must be a list of finite numbers")
+        if len({f"{value:g}" for value in values}) < len(values):
+            raise ValueError(f"scan over {name}={values}: values must be different ones, in six digits")
+        if name == "batch_size" and any(value != int(value) for value in values):
+            raise ValueError(f"scan over batch_size={values}: values must be whole numbers")
+    return {name: sorted(map(int if name == "batch_size" else float, v)) for name, v in scanned.items()}
 
 
 def _run(

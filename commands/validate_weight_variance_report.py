@@ -148,12 +148,11 @@ def _figures(study: VarianceStudy) -> Drawn:
     )
     if study.accuracy is not None:
         found = study.accuracy
-        low, high = found.interval
         difference = PairedDifferences(
             " - ".join(map(_words, reversed(found.orders))),
             found.accuracy[:, 1] - found.accuracy[:, 0],
             found.difference,
-            low > 0 or high < 0,
+            found.shown,
         )
         drawn["accuracy"] = (
             figure_paired_differences("networks in pairs", {"test accuracy": [difference]}, test="5 %"),

@@ -14,7 +14,6 @@ import copy
 import dataclasses
 import functools
 import io
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import torch
 from torch import nn
 
 from nnval.engine import run_directory as disk
+from nnval.engine.checkpoint import UNREADABLE, loaded
 from nnval.engine.config import TrainingConfig, fingerprint_of
 from nnval.engine.datasets import ImageData, load_data
 from nnval.engine.device import deterministic_algorithms, environment, resolve_device, thread_count
@@ -179,7 +179,7 @@ class PairedTrainings:
     def _train(self, task: Task, stop: Stop, tell: Callable[[int], None], checkpoint_seconds: float) -> None:
         checkpoint, training = self._path(task, "pt"), task.begin()
         if checkpoint.exists():
-            training.load_state_dict(_read(checkpoint))
+            _restore(training, checkpoint)
 
         def save() -> None:
             content = io.BytesIO()
@@ -205,12 +205,12 @@ class PairedTrainings:
         disk.remove(checkpoint)
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
+def _restore(training: Training, checkpoint: Path) -> None:
     try:
-        return torch.load(io.BytesIO(checkpoint.read_bytes()), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        training.load_state_dict(loaded(checkpoint.read_bytes()))
+    except UNREADABLE as error:
         raise disk.RunDirectoryError(
-            f"cannot read {checkpoint}: {error}; remove it to train that network anew"
+            f"cannot read {checkpoint}: {error or 'it is empty'}; remove it to train that network anew"
         ) from error
 
 

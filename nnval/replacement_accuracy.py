@@ -62,6 +62,11 @@ class ReplacementAccuracy:
     difference: Estimate
     interval: tuple[float, float]
 
+    @property
+    def shown(self) -> bool:
+        """Whether the interval excludes zero; not by its width of zero, if all pairs happen to differ alike."""
+        return self.difference.standard_error > 0 and not self.interval[0] <= 0 <= self.interval[1]
+
 
 def compare_orders(
     config: TrainingConfig,
@@ -169,7 +174,7 @@ class _Pairs:
                     disk.write_json(path, [None if math.isnan(value) else value for value in values])
                 else:
                     self._done += len(block) * config.epochs
-                parts += [math.nan if value is None else value for value in disk.read_json(path)]
+                parts += _read(path, len(block))
             columns.append(parts)
         return np.array(columns).T
 
@@ -209,3 +214,10 @@ class _Pairs:
             self._stop.request()
         if self._stop.requested:
             raise disk.Interrupted(f"stopped at {text}; run the same command again to go on from the last block")
+
+
+def _read(path: Path, members: int) -> list[float]:
+    found = disk.read_json(path)
+    if not isinstance(found, list) or len(found) != members or not all(isinstance(v, float | None) for v in found):
+        raise disk.RunDirectoryError(f"{path} is damaged: remove it to train these networks again")
+    return [math.nan if value is None else value for value in found]

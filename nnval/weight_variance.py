@@ -38,10 +38,10 @@ from nnval.measure.example_variance import example_variance
 from nnval.measure.fluctuations import epoch_sums
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.hessian import Eigenpairs, eigenpairs
-from nnval.measure.recording_files import RecordingConfig, WeightRecording
+from nnval.measure.recording_files import RecordingConfig, WeightRecording, saved_arrays
 from nnval.measure.restoring_force import restoring_force
 from nnval.measure.weight_recording import record_weights
-from nnval.weight_variance_comparison import OrderResult, Spectrum, compared
+from nnval.weight_variance_comparison import OrderResult, Spectrum, checked_tolerance, compared
 from nnval.weight_variance_config import VarianceConfig
 from sim.batch_order import batches_per_epoch
 from sim.random_streams import stream
@@ -121,8 +121,8 @@ def measure_weight_variance(
         tolerance: see ``VarianceResult``. It is no part of the run: a finished one can be read with another.
 
     Returns:
-        The result. Verdicts hold at 1 % for all directions of an order together. Its config has the device and the
-        check sum of the data filled in.
+        The result. Verdicts hold at 1 % for all directions together, for each order and quantity. Its config has the
+        device and the check sum of the data filled in.
 
     Raises:
         ValueError: if the network is none that theory is about (Dropout, BatchNorm), diverges, or a size is out of
@@ -131,7 +131,7 @@ def measure_weight_variance(
         StorageError: if a file cannot be written; the run can be resumed.
         Interrupted: after Ctrl-C; the run can be resumed.
     """
-    directory = Path(directory)
+    directory, tolerance = Path(directory), checked_tolerance(tolerance)
     data = load_data(config.training) if data is None else data
     config, device = _settled(config, directory, data)
     module = build_model(config.training, data.shape, data.classes)
@@ -215,11 +215,15 @@ def _place(order: str) -> str:
 
 def _trained(run: Path, config: VarianceConfig, loss: FullLoss) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and velocity at the end of training."""
-    (snapshot,) = sorted((run / disk.BLOCKS).glob(f"*/snapshot_{config.training.epochs:04d}.pt"))
-    stack = read_state(snapshot).stack
-    if not len(stack):
-        raise ValueError(f"training diverged: lower learning_rate={config.training.learning_rate:g}")
-    view = stack.member(0)
+    # A network that diverges is dropped before the last epoch, and leaves no snapshot, or an empty one.
+    snapshots = sorted((run / disk.BLOCKS).glob(f"*/snapshot_{config.training.epochs:04d}.pt"))
+    stacks = [stack for path in snapshots if len(stack := read_state(path).stack)]
+    if not stacks:
+        raise ValueError(
+            f"training diverged: lower learning_rate={config.training.learning_rate:g}; or {run} lacks its snapshot: "
+            "remove it to train anew"
+        )
+    view = stacks[0].member(0)
     weights = torch.cat([each.reshape(-1) for each in view.parameters.values()])
     if len(weights) != loss.size:
         raise ValueError(f"the network has {len(weights)} weights, of which {loss.size} are trained: all must be")
@@ -323,12 +327,12 @@ def _at_weights(
             at_runs=np.stack([example_variance(loss, end, directions, about_zero=persistent) for end in ends]),
         )
         disk.write_whole(path, target.getvalue())
-    with np.load(path, allow_pickle=False) as saved:
-        return Spectrum(
-            curvature=saved["curvature"] + weight_decay,
-            before=spectrum["curvatures"] + weight_decay,
-            residuals=spectrum["residuals"],
-            converged=spectrum["converged"],
-            at_mean=saved["at_mean"],
-            at_runs=saved["at_runs"],
-        )
+    saved = saved_arrays(path)
+    return Spectrum(
+        curvature=saved["curvature"] + weight_decay,
+        before=spectrum["curvatures"] + weight_decay,
+        residuals=spectrum["residuals"],
+        converged=spectrum["converged"],
+        at_mean=saved["at_mean"],
+        at_runs=saved["at_runs"],
+    )

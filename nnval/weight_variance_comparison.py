@@ -63,7 +63,8 @@ class LossShare:
 
     Attributes:
         measured: of the recorded variances.
-        isotropic: if every direction had the largest of these variances.
+        isotropic: if every direction had the largest of these variances. That is measured where theory expects it: the
+            largest measured one is too large, by some standard errors if many directions compete.
         reduction: 1 - measured / isotropic.
         predicted: the same three of theory, and with replacement, for recordings without end.
     """
@@ -125,6 +126,20 @@ class OrderResult:
     second_crossover: SecondCrossover | None
 
 
+def checked_tolerance(tolerance: float) -> float:
+    """The tolerance, if it is one.
+
+    Args:
+        tolerance: see ``compared``.
+
+    Raises:
+        ValueError: outside [0, 1).
+    """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance} must be in [0, 1): 0.1 grants theory a tenth of what it predicts")
+    return tolerance
+
+
 def compared(
     config: RecordingConfig,
     samples: int,
@@ -156,8 +171,7 @@ def compared(
     Raises:
         ValueError: for too few runs, a spectrum of another shape than the recording, or a tolerance out of range.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance={tolerance} must be in [0, 1): 0.1 grants theory a tenth of what it predicts")
+    checked_tolerance(tolerance)
     if spectrum.curvature.shape != sums.weight.shape[2:]:
         raise ValueError(
             f"spectrum has {len(spectrum.curvature)} directions, the recording {sums.weight.shape[2]}: they must be "
@@ -219,7 +233,7 @@ def compared(
         in_motion=None
         if force is None
         else in_motion(force, sums, runs, unit, modes, chosen, above, below, rng, drift),
-        loss=_loss(runs, spectrum.curvature[chosen], modes, unit, spectrum.at_runs.mean(0)[chosen]),
+        loss=_loss(runs, spectrum.curvature[chosen], predicted, modes, unit, spectrum.at_runs.mean(0)[chosen]),
         second_crossover=second,
     )
 
@@ -266,11 +280,16 @@ def _held(
 
 
 def _loss(
-    runs: Floats, curvature: Floats, modes: HeavyBall, unit: GradientNoise, example_variance: Floats
+    runs: Floats,
+    curvature: Floats,
+    predicted: Floats,
+    modes: HeavyBall,
+    unit: GradientNoise,
+    example_variance: Floats,
 ) -> LossShare | None:
     if not len(curvature):
         return None
-    largest = int(runs.mean(0).argmax())
+    largest = int(predicted.argmax())
     measured = runs @ curvature / 2
     isotropic = runs[:, largest] * math.fsum(curvature) / 2
     (ratio,) = Estimate.ratio_of_columns(measured[:, None], isotropic[:, None])

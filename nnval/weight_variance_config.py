@@ -1,6 +1,7 @@
 """What an experiment on the variance of weights trains and measures."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,14 @@ from nnval.measure.batch_orders import BatchOrder
 from nnval.measure.fluctuations import LEAST_RUNS
 from nnval.measure.recording_files import LEAST_EPOCHS, RecordingConfig
 from theory.absorbing import whole_number
+from theory.noise_arguments import number
 from theory.recording_window import DRIFTS
+
+
+def _listed(name: str, values: Any) -> Sequence[Any]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{name}={values!r} must be a list")
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +84,16 @@ class VarianceConfig:
         if training.execution == "auto":  # which measures speed, so that rounding would differ from run to run
             plain["execution"] = "loop"
         object.__setattr__(self, "training", dataclasses.replace(training, **plain))
+        if isinstance(self.orders, str) or not all(isinstance(order, str) for order in _listed("orders", self.orders)):
+            raise ValueError(f"orders={self.orders!r} must be a list of names, such as ['reshuffled']")
         orders = tuple(BatchOrder.parsed(order).label for order in self.orders)
         if not orders or len(set(orders)) < len(orders):
             raise ValueError(f"orders={list(self.orders)} must be different ones, at least one")
         object.__setattr__(self, "orders", orders)
-        object.__setattr__(self, "near", tuple(float(value) for value in self.near))
+        near = tuple(number("near", value) for value in _listed("near", self.near))
+        if not all(map(math.isfinite, near)):
+            raise ValueError(f"near={list(near)} must be finite curvatures")
+        object.__setattr__(self, "near", near)
         for name, least in (("settle", LEAST_EPOCHS), ("runs", LEAST_RUNS), ("directions", 1), ("near_directions", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if self.drift not in DRIFTS:

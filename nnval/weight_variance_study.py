@@ -23,7 +23,7 @@ from nnval.engine.device import resolve_device, thread_count
 from nnval.engine.models import build_model
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.gradient_noise import Commutation, gradient_noise
-from nnval.measure.recording_files import load_recording
+from nnval.measure.recording_files import load_recording, saved_arrays
 from nnval.replacement_accuracy import ReplacementAccuracy
 from nnval.weight_variance import VarianceResult
 from nnval.weight_variance_scan import ScanPoint
@@ -164,11 +164,7 @@ def _of(commutation: Commutation) -> list[float]:
 
 
 def _read(label: str, path: Path, batches: int) -> FrozenNoise:
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            values = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise disk.RunDirectoryError(f"cannot read {path}: {error}; remove it to measure that anew") from error
+    values = saved_arrays(path)
     pairs = zip(values["values"].tolist(), values["errors"].tolist(), strict=True)
     correlation = tuple(Estimate(value, error, REPLICAS) for value, error in pairs)
     share, rms, commutator = values["commutation"].tolist()

@@ -391,7 +391,7 @@ def conclusions(study: VarianceStudy) -> list[str]:
     if study.accuracy is not None:
         found = study.accuracy
         low, high = (100 * end for end in found.interval)
-        side = "higher" if low > 0 else "lower" if high < 0 else "not shown to be different"
+        side = "not shown to be different" if not found.shown else "higher" if low > 0 else "lower"
         lines.append(
             f"Test accuracy of {found.orders[1]} is {side}: {low:+.2f} to {high:+.2f} percentage points beside "
             f"{found.orders[0]} (95 %, {found.difference.n} pairs)."

@@ -12,7 +12,7 @@ Reference: [orvieto2022] arXiv 2202.02831 for Anti-PGD; [kuhn2023] for the anti-
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nnval.engine.models import build_model
+from nnval.measure.evaluation_mode import prepare_for_evaluation
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.hessian_trace import hessian_trace
 from nnval.noisy_descent import NoisyDescent
@@ -64,6 +66,9 @@ def run_widening_valley(
             f"batch_size={training.batch_size} of {len(data.train)} training samples gives one batch per epoch: at "
             "least 2 are needed, or there is no order of batches; lower batch_size"
         )
+    # Refuses Dropout, BatchNorm and the like before anything is written.
+    few = data.train.inputs(torch.arange(min(8, len(data.train))))
+    prepare_for_evaluation(build_model(training, data.shape, data.classes), few)
     config = dataclasses.replace(config, training=training)
     seed_of = seeds_of(training)
     tasks = {
@@ -81,7 +86,7 @@ def run_widening_valley(
         described("widening-valley", config.to_dict()),
         list(tasks.values()),
         training,
-        lambda record: record.get("epoch") == list(config.epochs),
+        lambda record: _is_whole(record, config.epochs),
     )
     records = trainings.records(progress=progress, checkpoint_seconds=checkpoint_seconds, threads=threads)
     found = dict(zip(tasks, records, strict=True))
@@ -97,6 +102,15 @@ def run_widening_valley(
         curves=tuple(curves),
         differences=paired_differences(curves),
     )
+
+
+def _is_whole(record: dict[str, Any], epochs: Sequence[int]) -> bool:
+    columns = [record.get(name) for name in MEASURED]
+    numbers = all(
+        isinstance(column, list) and len(column) == len(epochs) and all(isinstance(v, float) for v in column)
+        for column in columns
+    )
+    return numbers and record.get("epoch") == list(epochs) and isinstance(record.get("weights"), int)
 
 
 class _MeasuredDescent:

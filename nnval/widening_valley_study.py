@@ -89,9 +89,11 @@ class WideningValleyConfig(PairedConfig):
             raise ValueError("noise_scale=0 must be > 0: without noise PGD and Anti-PGD are the same")
         if self.distribution not in DISTRIBUTIONS:
             raise ValueError(f"distribution={self.distribution!r} must be one of {', '.join(DISTRIBUTIONS)}")
-        if isinstance(self.methods, str) or not set(self.methods) <= set(METHODS) or len(self.methods) < 2:
+        given = self.methods if isinstance(self.methods, list | tuple) else ()
+        chosen = tuple(method for method in METHODS if method in given)
+        if len(chosen) < 2 or not all(method in METHODS for method in given):
             raise ValueError(f"methods={self.methods!r} must be two or more of {', '.join(METHODS)}")
-        object.__setattr__(self, "methods", tuple(method for method in METHODS if method in self.methods))
+        object.__setattr__(self, "methods", chosen)
         every = whole_number("measure_every", self.measure_every, 1)
         if every > self.training.epochs:
             raise ValueError(f"measure_every={every} must be at most epochs={self.training.epochs}")
@@ -186,6 +188,10 @@ class WideningValley:
         raise ValueError(f"method={method!r} must be one of {', '.join(each.method for each in self.curves)}")
 
 
+_ALIKE = ("all seeds differ by the same: that is rounding, and says nothing about its error",)
+"""Accuracies are multiples of 1 / test samples, so that two seeds may well differ alike."""
+
+
 def paired_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference, ...]:
     """All differences at the last epoch, with verdicts that hold together.
 
@@ -203,5 +209,8 @@ def paired_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference
             ends = [getattr(by_name[name], quantity)[:, -1] for name in (method, reference)]
             found.append((quantity, method, reference, Estimate.from_samples(ends[0] - ends[1])))
     nothing = Estimate(0.0, 0.0, 1)
-    compared = [compare(f"{quantity}, {a} - {b}", nothing, measured) for quantity, a, b, measured in found]
+    compared = [
+        compare(f"{quantity}, {a} - {b}", nothing, measured, reasons=_ALIKE if not measured.standard_error else ())
+        for quantity, a, b, measured in found
+    ]
     return tuple(PairedDifference(*each, comparison) for each, comparison in zip(found, holm(compared), strict=True))

@@ -179,6 +179,8 @@ def test_training_again_does_nothing_and_says_so(run):
         (("--perturbation", "shrink_perturb:shrink=2", "-P", 5), "shrink=2"),
         (("--perturbation", "shrink_perturb:colour=1", "-P", 5), "colour"),
         (("--perturbation", "shrink_perturb:shrink", "-P", 5), "must have the form name=value"),
+        (("--perturbation", "shrink_perturb:shrink=0.5,shrink=0.6", "-P", 5), "shrink is given twice"),
+        (("--perturbation", "shrink_perturb:name=full_reset", "-P", 5), "name is given twice"),
         (("--hidden", "a,b"), "hidden='a,b' must be whole numbers"),
         (("--batch-size", 0), "batch_size=0"),
         (("--momentum", 1), "momentum=1"),

@@ -193,6 +193,11 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     recording.chunks[1].rename(tmp_path / "elsewhere")
     with pytest.raises(RunDirectoryError, match=r"lacks chunk_000003\.npy; remove it to record anew"):
         load_recording(tmp_path / "run")
+    content = recording.chunks[0].read_bytes()
+    for damaged in (content[: len(content) // 2], b""):
+        recording.chunks[0].write_bytes(damaged)
+        with pytest.raises(RunDirectoryError, match=r"cannot read .*chunk_000002\.npy: .* to record anew"):
+            load_recording(tmp_path / "run")
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(RunDirectoryError, match=r"cannot read .*checkpoint\.pt"):
         load_recording(tmp_path / "run")

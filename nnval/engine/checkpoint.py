@@ -21,6 +21,18 @@ SCHEMA = 2
 STATUSES = ("reached", "horizon", "diverged")
 
 
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+"""What damage to a file of ``torch.save`` can end in."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be read."""
 
@@ -94,6 +106,18 @@ def to_bytes(state: BlockState) -> bytes:
     return target.getvalue()
 
 
+def loaded(content: bytes) -> Any:
+    """What a file of ``torch.save`` holds, on the CPU, if all its check sums are right: torch does not look at them.
+
+    Raises:
+        CheckpointError: for a wrong check sum; one of ``UNREADABLE`` for other damage.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if (wrong := archive.testzip()) is not None:
+            raise CheckpointError(f"the check sum of its {wrong} is wrong")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
 def from_bytes(content: bytes) -> BlockState:
     """The state that ``to_bytes`` described, on the CPU.
 
@@ -101,10 +125,7 @@ def from_bytes(content: bytes) -> BlockState:
         CheckpointError: if the bytes are not such a state.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if (wrong := archive.testzip()) is not None:  # torch does not look at the check sums
-                raise CheckpointError(f"the check sum of its {wrong} is wrong")
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        payload = loaded(content)
         if payload["schema"] != SCHEMA:
             raise CheckpointError(f"its schema is {payload['schema']!r}, this version of jostle reads {SCHEMA}")
         columns = zip(
@@ -131,15 +152,7 @@ def from_bytes(content: bytes) -> BlockState:
         )
     except CheckpointError:
         raise
-    except (
-        RuntimeError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"it is damaged or no checkpoint of jostle: {error}") from error
 
 

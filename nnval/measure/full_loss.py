@@ -238,6 +238,9 @@ class FullLoss:
         parts = [images.pixels, images.scale, images.offset] if isinstance(images, Images) else [images]
         constants = [*self._module.buffers(), *(p for p in self._module.parameters() if not p.requires_grad)]
         result = hashlib.sha256(repr((self._module, self.dtype, self.samples)).encode())
+        if self._loss is not summed_cross_entropy:  # of which there is no more to see than the name, and what it gives
+            result.update(getattr(self._loss, "__qualname__", type(self._loss).__qualname__).encode())
+            result.update(f"{self.value(weights):.4g}".encode())
         for tensor in (self._checked(weights), self._labels, *parts, *constants):
             if tensor is not None:
                 result.update(tensor.detach().cpu().contiguous().numpy().data)

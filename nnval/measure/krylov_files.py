@@ -59,7 +59,10 @@ class KrylovFiles:
                     "directory"
                 )
             write_whole(directory / PROBLEM, (json.dumps(problem, indent=2) + "\n").encode())
-        lines = differing(read_json(directory / PROBLEM), problem)
+        there = read_json(directory / PROBLEM)
+        if not isinstance(there, dict):
+            raise RunDirectoryError(f"{directory / PROBLEM} is damaged; remove {directory} to begin anew")
+        lines = differing(there, problem)
         if lines:
             raise RunDirectoryError(
                 f"{directory} holds eigenpairs of something else; choose another directory:\n  " + "\n  ".join(lines)

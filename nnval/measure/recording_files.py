@@ -243,9 +243,43 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
 
 
+def saved_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in an ``.npz`` file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        By name.
+
+    Raises:
+        RunDirectoryError: if it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in saved.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise disk.RunDirectoryError(f"cannot read {path}: {error}; remove it to measure that anew") from error
+
+
 def chunk_name(epoch: int) -> str:
     """Name of the file that begins with an epoch."""
     return f"chunk_{epoch:06d}.npy"
+
+
+def _epochs_of(chunk: Path, *shape: int) -> int:
+    """Epochs in a file of projections, which must be whole and of this shape."""
+    try:
+        found = np.load(chunk, allow_pickle=False, mmap_mode="r").shape
+    except FileNotFoundError:
+        raise disk.RunDirectoryError(f"{chunk.parent} lacks {chunk.name}; remove it to record anew") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise disk.RunDirectoryError(f"cannot read {chunk}: {error}; remove {chunk.parent} to record anew") from error
+    if found[1:] != shape:
+        raise disk.RunDirectoryError(
+            f"{chunk} has the shape {found}, which is not that of its recording; remove {chunk.parent} to record anew"
+        )
+    return found[0]
 
 
 def load_recording(directory: str | Path) -> WeightRecording:
@@ -267,10 +301,12 @@ def load_recording(directory: str | Path) -> WeightRecording:
     fields = {field.name for field in dataclasses.fields(RecordingConfig)}
     config = RecordingConfig.from_dict({name: value for name, value in plain.items() if name in fields})
     state = RecordingState.read(directory / disk.CHECKPOINT)
-    for first in state.chunks:
-        if not (directory / chunk_name(first)).exists():
-            raise disk.RunDirectoryError(f"{directory} lacks {chunk_name(first)}; remove it to record anew")
     batches = batches_per_epoch(plain["samples"], config.batch_size)
+    epochs = sum(
+        _epochs_of(directory / chunk_name(each), batches, config.runs, plain["directions"]) for each in state.chunks
+    )
+    if epochs != config.epochs:
+        raise disk.RunDirectoryError(f"{directory} has {epochs} of {config.epochs} epochs; remove it to record anew")
     return WeightRecording(
         config,
         directory,
