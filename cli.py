@@ -19,6 +19,7 @@ from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
 from commands.validate_adaptive_noise import validate_adaptive_noise
+from commands.validate_effective_temperature import validate_effective_temperature
 from commands.validate_weight_variance import validate_weight_variance
 from commands.validate_widening_valley import validate_widening_valley
 from commands.weight_variance import predict_weight_variance, simulate_weight_variance
@@ -119,6 +120,7 @@ for command in (
     validate_widening_valley,
     validate_activation_temperature,
     validate_adaptive_noise,
+    validate_effective_temperature,
 ):
     validate.add_command(command)
 for command in (train, generate, report):

@@ -11,7 +11,13 @@ from typing import Any
 
 from nnval.engine.recipes import ALL_SAMPLES
 
-EXPERIMENTS = ("activation-temperature", "adaptive-noise", "weight-variance", "widening-valley")
+EXPERIMENTS = (
+    "activation-temperature",
+    "adaptive-noise",
+    "effective-temperature",
+    "weight-variance",
+    "widening-valley",
+)
 
 _PRESETS = resources.files("nnval") / "presets"
 
