@@ -314,8 +314,8 @@ def _measure_noise(
         persistent = isinstance(noise, Persistent)
         if persistent and ((1 - noise.correlation) * (1 - 1 / batches) > 1 or batches > FEW_BATCHES):
             continue  # samples cannot leave a batch so fast; or it would take too long
-        # Persistent batches are drawn sample by sample, and cost more.
-        epochs = max(1, (400 if persistent else 4000) // batches)
+        # Persistent batches are drawn sample by sample, and cost more; so do epochs of few batches.
+        epochs = 400 // batches if persistent else min(400, 4000 // batches)
         replicas = 200 if batches <= (200 if persistent else 10 * FEW_BATCHES) else 20
         found = measured_autocovariance(
             noise,
@@ -323,7 +323,7 @@ def _measure_noise(
             batches_per_epoch=batches,
             batch_size=batch_size,
             lags=lags,
-            epochs=epochs,
+            epochs=max(1, epochs),
             replicas=replicas,
         )
         measured[order] = list(zip(lags, found, strict=True))

@@ -300,6 +300,7 @@ def test_bad_input_is_a_usage_error(words: str, message: str) -> None:
     assert "Traceback" not in run.output
 
 
+@pytest.mark.slow  # tests/test_sim_ensemble.py has the announcement alone
 def test_first_compilation_is_announced_and_kept(tmp_path: Path) -> None:
     code = "import cli, sys; sys.argv[0] = 'jostle'; cli.main()"
     words = ["simulate", "perturbation", "--chain", "double_well", "--cells", "60", "-P", "5", "--runs", "100"]

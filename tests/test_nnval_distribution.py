@@ -297,6 +297,7 @@ def test_blocks_of_a_killed_process_are_taken_over_by_who_waits(reference, tmp_p
 # ---- Workers -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(reference, tmp_path):
     run = tmp_path / "run"
     process = started(run, workers=2)
@@ -506,6 +507,7 @@ def cluster(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker(reference, cluster, tmp_path):
     address, workers = cluster
     run = tmp_path / "run"
