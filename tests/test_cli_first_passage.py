@@ -319,6 +319,7 @@ def test_first_compilation_is_announced_and_kept(tmp_path: Path) -> None:
     assert [notices(), notices()] == [1, 0]
 
 
+@pytest.mark.slow
 def test_means_of_a_law_with_noise_in_its_survival() -> None:
     # Its survival is an inverted transform, good to 1e-9; the optimum must not be misled.
     law = "ornstein_uhlenbeck:start=0,target=1,stiffness=1,diffusivity=1"
