@@ -184,6 +184,7 @@ def test_the_exit_code_is_that_of_the_verdicts(
         assert again(copy, preset).exit_code == (0 if agrees else 3)
 
 
+@pytest.mark.slow  # of the experiment itself: test_interrupted_in_every_stage
 def test_resumed_after_an_interruption(
     finished: Path, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

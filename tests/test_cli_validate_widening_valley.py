@@ -121,6 +121,7 @@ def test_more_seeds_are_added(finished: Path, preset: Path, tmp_path: Path) -> N
     assert json.loads((copy / "comparisons.json").read_text())["seeds"] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow  # of the experiment itself: tests/test_nnval_widening_valley.py
 def test_resumed_after_an_interruption(
     finished: Path, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

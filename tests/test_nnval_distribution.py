@@ -326,6 +326,7 @@ def begun(run):
     return process
 
 
+@pytest.mark.slow
 def test_ctrl_c_to_the_group_saves(tmp_path):
     run = tmp_path / "run"
     process = begun(run)
