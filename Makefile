@@ -36,12 +36,13 @@ help:
 demo: .venv/.installed
 	@.venv/bin/jostle validate perturbation --preset digits-demo --out runs/demo
 
-# One thread per process: two workers with two threads each would fight over two cores.
+# One thread per process: two workers with two threads each would fight over two cores. A file stays with one worker, which
+# sets its fixtures up once.
 test: .venv/.installed
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) -m 'not slow and not gpu'
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow and not gpu'
 
 test-all: .venv/.installed
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 lint: .venv/.installed
 	.venv/bin/ruff check .

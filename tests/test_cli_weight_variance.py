@@ -77,6 +77,7 @@ def test_figures_see_the_crossover_and_the_resonances(tmp_path: Path) -> None:
     assert max(near.values()) > 50 * min(near.values())
 
 
+@pytest.mark.slow
 def test_default_curvatures_are_stable() -> None:
     for words in ("--momentum 0 --batches 10", "--momentum 0 --batches 2", "--momentum 0.99 --batches 2"):
         run = jostle("simulate", "weight-variance", *words.split(), "--runs", 8, "--epochs", 20, "--quiet")
@@ -188,6 +189,7 @@ def test_disagreement_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "disagrees" in run.stdout
 
 
+@pytest.mark.slow
 def test_latex_prints_derivations() -> None:
     run = jostle("predict", "weight-variance", "--latex")
     assert run.exit_code == 0, run.output

@@ -66,6 +66,7 @@ def test_what_the_run_says_cannot_be_said_otherwise(run: Path, tmp_path: Path) -
         assert f"{option[0]} can only be used with a new training, not with --run" in refused.output
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_study_is_refused(run: Path, tmp_path: Path) -> None:
     assert study(run, tmp_path / "study").exit_code in (0, cli.DISAGREES)
     other = tmp_path / "other"

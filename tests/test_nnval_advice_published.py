@@ -262,6 +262,7 @@ def test_one_branch_epoch_alone_does_not_pass_the_hazard(directory: Path) -> Non
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_best_interval_depends_on_the_target(directory: Path) -> None:
     best = {0.78: (2, 10.3), 0.80: (3, 14.2), 0.82: (3, 20.8), 0.84: (10, 31.4), 0.86: (10, 45.6)}
     shrunk = [p for p in perturbed(directory) if p.label == "shrink_perturb"]

@@ -253,6 +253,7 @@ def test_another_part_that_is_not_finished_does_not_hide_this_one(tmp_path):
 # ---- Two at once ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(reference, tmp_path):
     run, here = tmp_path / "run", []
     other = started(run)

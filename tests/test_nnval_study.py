@@ -91,6 +91,7 @@ def test_second_call_reads_and_trains_nothing(study):
     assert files == {path: path.stat().st_mtime_ns for path in study.directory.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(study, tmp_path):
     parallel = run_study(study.config, tmp_path / "study", workers=2)
     assert parallel.comparisons == study.comparisons

@@ -303,6 +303,7 @@ def test_real_orders(order: float, start: float, target: float) -> None:
     assert found.mean_age == pytest.approx(float(age), rel=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.floats(-2, 2.7), st.floats(-1.56, 1.56), st.floats(-3, 4), st.floats(-2, 0.7))
 def test_complex_orders(log_size: float, angle: float, target: float, log_distance: float) -> None:

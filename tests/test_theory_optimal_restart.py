@@ -210,6 +210,7 @@ def test_refusals() -> None:
 # ---- Far from the typical time ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_way_to_a_high_target() -> None:
     """From 5.5 to 7 the mean is 1.6e10 relaxation times, but a few attempts in 1e4 succeed at once."""
     law = OrnsteinUhlenbeck(start=5.5, target=7.0, stiffness=1.0, diffusivity=1.0)

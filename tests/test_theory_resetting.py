@@ -202,7 +202,7 @@ SMOOTH = [
     Restarted(LogNormal(0.0, 1.0), Gamma(2.0, 0.8)),
     Restarted(Brownian(1.0, 1.0), Exponential(1.0), 0.5),
     Restarted(erlang(3, 2.0), Exponential(0.7), Gamma(2.0, 0.3), after=HYPER),
-    Restarted(erlang(3, 2.0), Gamma(3.0, 0.5), Deterministic(2.0), after=HYPER),
+    pytest.param(Restarted(erlang(3, 2.0), Gamma(3.0, 0.5), Deterministic(2.0), after=HYPER), marks=pytest.mark.slow),
 ]
 SHARP = [
     Restarted(HYPER, Deterministic(0.5)),
