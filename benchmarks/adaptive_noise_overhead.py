@@ -22,6 +22,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from headlines import headline
 
 from nnval.drop_in.adaptive_noise import AdaptiveNoise
 from nnval.drop_in.initialisation import initialise
@@ -124,6 +125,8 @@ def main():
         if spent[name] and device.type == "cpu":
             hooks = statistics.mean(spent[name])
             line += f"   hooks {1e3 * hooks:6.3f} ms, {hooks / plain:6.2%} of a plain step"
+            size = f"{arguments.size}x{arguments.size}, batch {arguments.batch}"
+            headline(f"ResNet-20 step with {name}, {size}", plain / (plain + hooks), "the same loop without")
         print(line)
 
 

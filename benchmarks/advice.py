@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from headlines import headline
 
 from nnval.advice import Advice, advise
 from nnval.measure.curves import read_curves
@@ -141,6 +142,7 @@ def main() -> None:
         where = f"{best.label}, P = {best.interval} ({best.low} to {best.high})"
         seconds = "".join(f"{x:8.2f}" for x in (r.reading, r.advising, r.reading + r.advising, r.part, r.loop))
         print(f"{r.name:12}{seconds}{r.loop / r.part:8.0f}  {where}")
+        headline(f"restarts at all P, {r.name} curves", r.loop / r.part, "a loop over replicates and P")
     print(f"\nseconds; {REPLICATES:,} replicates; ratio of the loop to the same part of jostle, with the same numbers")
     if arguments.csv:
         with open(arguments.csv, "w", encoding="utf-8") as table:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from headlines import headline
 
 from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
@@ -126,6 +127,7 @@ def main():
     for row in rows:
         ratios = "".join(f"{row[column] / row['plain']:10.2f}" for column in ("auto", "stacked", "loop"))
         print(f"{row['case']:22s}{ratios}   {row['choice']}")
+        headline(f"{members} x {row['case']}", row["auto"] / row["plain"], "plain PyTorch, one by one")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from headlines import headline
 from numba import njit
 
 from sim import langevin
@@ -308,6 +309,10 @@ def main() -> None:
         bias = "unknown" if math.isnan(value) else f"{value:+.3f} % +- {error:.3f}"
         shown = "" if math.isnan(step) else f"{step:.2f}"
         print(f"{problem:19}{name:32}{speed:11.3g}{ratio:9.3g}{shown:>9}  {bias}")
+        if name.startswith("jostle"):
+            headline(
+                f"{problem}: {name.removeprefix('jostle, ')}", ratio, "numpy vectorised, dt 0.001", note=f"bias {bias}"
+            )
     for reason in absent:
         print(f"  not run: {reason}")
     print(f"\n{'normal numbers':24}{'ns':>7}{'x jostle':>10}")

@@ -17,6 +17,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from headlines import headline
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -199,6 +200,7 @@ def main():
                 lines.append(f"{start}  {result}")
                 continue
             reference = reference or result
+            headline(f"{model}, {way}, {members} members {named(options)}".rstrip(), result / reference, "a plain loop")
             rate = flops * result
             lines.append(
                 f"{start}{result:11.0f}{result / reference:11.2f}{1e-12 * rate:11.2f}{100 * rate / peak:8.1f} %"

@@ -19,6 +19,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from headlines import headline
 
 from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
@@ -191,6 +192,9 @@ def main():
         ratios = on_one_core(arguments.images, arguments.rounds)
     else:
         ratios = on_several_cores(arguments.images, arguments.rounds, arguments.workers)
+    for size, ratio in ratios.items():
+        cores = f"{arguments.workers} worker{'s' * (arguments.workers > 1)}"
+        headline(f"LeNet, 32x32 colour images, batch {size}, {cores}", ratio, "a plain PyTorch loop on one core")
     text = ", ".join(f"{ratio:.3f} (batch {size})" for size, ratio in ratios.items())
     print(f"ratio to a plain loop on one core, {arguments.workers} worker{'s' * (arguments.workers > 1)}: {text}")
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from headlines import headline
 
 from sim.random_streams import stream
 from theory.batch_selection import BernoulliBatches
@@ -137,6 +138,8 @@ def main() -> None:
     for row in rows:
         print(f"{row.name:24}{row.seconds:8.2f}{row.seconds / one.seconds:8.1f}   ", end="")
         print(", ".join(f"{100 * error:.2g} %" for error in row.errors))
+        if row is not one:
+            headline(f"T = {steps}, K = {particles}, causal pass", row.seconds / one.seconds, row.name)
     if arguments.csv:
         with open(arguments.csv, "w", encoding="utf-8") as file:
             file.write("scheme,seconds,ratio_to_pass,error_overlap,error_correlation,error_response\n")
