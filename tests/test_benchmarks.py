@@ -38,6 +38,7 @@ def test_rows_of_all_scripts_are_gathered_and_a_failing_one_loses_nothing(
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     monkeypatch.setattr(table, "HERE", tmp_path)
     monkeypatch.setattr(table, "QUICK", {"bad": (), "good": ()})
+    monkeypatch.setattr(table, "has_cuda", lambda: False)  # would import torch
     monkeypatch.setattr(sys, "argv", ["all.py", "bad", "good", "--csv", str(tmp_path / "table.csv")])
     with pytest.raises(SystemExit, match=r"failed: bad \(exit code 3\)"):
         table.main()
