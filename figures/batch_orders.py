@@ -2,18 +2,30 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from figures.style import COLOURS as SIX_COLOURS
 
+LineStyle = Literal["-"] | tuple[int, tuple[float, ...]]
+
 COLOURS = (*SIX_COLOURS, "#332288", "#6B4226")
 """Of orders, by their place: those of all figures, and two more that the colour-blind can tell from them."""
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 """Of simulated points, by the place of their order: colours alone would not tell them apart."""
+
+STYLES: tuple[LineStyle, ...] = (
+    "-",
+    (0, (4.5, 1.2)),
+    (0, (7, 1.4, 1.4, 1.4)),
+    (0, (1.5, 0.9)),
+    (0, (4.5, 1.2, 1.2, 1.2, 1.2, 1.2)),
+    (0, (10, 2)),
+)
+"""Of lines, by the same: in print there are no colours."""
 
 MOST_DECADES = 250
 """On either side of 1: what is smaller or larger leaves the axis."""
@@ -29,15 +41,17 @@ class Look(NamedTuple):
         colour: of line and points.
         marker: of the points.
         width: of the line; later ones are thinner: where orders do the same, all their colours are seen.
+        style: of the line: whole, or its dashes.
     """
 
     colour: str
     marker: str
     width: float
+    style: LineStyle = "-"
 
 
 def looks_of(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each order, by its place; colours and markers repeat after eight.
+    """A look for each order, by its place; colours and markers repeat after eight, dashes after six.
 
     Args:
         labels: of the orders.
@@ -47,11 +61,14 @@ def looks_of(labels: Iterable[str]) -> dict[str, Look]:
 
     Example:
         >>> looks_of(["reshuffled"])
-        {'reshuffled': Look(colour='#0072B2', marker='o', width=1.8)}
+        {'reshuffled': Look(colour='#0072B2', marker='o', width=1.8, style='-')}
     """
     names = list(labels)
     widths = [1.8 if len(names) == 1 else 2.8 - 1.6 * i / (len(names) - 1) for i in range(len(names))]
-    return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], widths[i]) for i, name in enumerate(names)}
+    return {
+        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], widths[i], STYLES[i % len(STYLES)])
+        for i, name in enumerate(names)
+    }
 
 
 def number(value: float, _position: int | None = None) -> str:

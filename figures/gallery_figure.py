@@ -1,15 +1,18 @@
 """One figure of the gallery: what it shows, whose figure it answers, and from what it is drawn."""
 
 import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 
 from matplotlib.figure import Figure
 
+from figures.style import png_bytes
+
 SOURCES = ("theory", "simulation", "published curves", "measured")
-"""From what a figure is drawn: closed forms; a seeded simulation made on the spot; curves that a paper's authors have
-published, summarised in ``figures/data``; trainings of ours, recorded in ``figures/data``."""
+"""From what a figure is drawn: closed forms; a seeded simulation, made on the spot or, where that takes long, recorded in
+``figures/data``; curves that a paper's authors have published, summarised there; trainings of ours, recorded there."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,24 @@ class GalleryFigure:
     draw: Callable[[], Figure]
     agrees: str
     differs: str = ""
+
+
+def gallery_png(figure: Figure) -> bytes:
+    """The figure as PNG with 256 colours: a third of the size of the full one, and the eye sees no difference.
+
+    Args:
+        figure: to be drawn.
+
+    Returns:
+        The file's content; equal figures have equal bytes.
+    """
+    from PIL import Image  # comes with matplotlib
+
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png_bytes(figure))) as full:
+        palette = full.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        palette.save(small, format="PNG", optimize=True)
+    return small.getvalue()
 
 
 def rows_of(name: str) -> list[dict[str, str]]:

@@ -93,7 +93,8 @@ def figure_relaxation(title: str, orders: Mapping[str, Relaxation]) -> Figure:
         integrated = np.cumsum([0.0, *(estimate.value for _, estimate in found.response)])
         lost = [0.0, *(estimate.value for _, estimate in found.fluctuation)]
         size = min(len(integrated), len(lost))
-        right.plot(integrated[:size], lost[:size], color=look.colour, linewidth=look.width, marker=".", markersize=4)
+        path = {"linewidth": look.width, "linestyle": look.style, "marker": ".", "markersize": 4}
+        right.plot(integrated[:size], lost[:size], color=look.colour, **path)
     headings = ("correlation lost", "response", "one against the other")
     for ax, heading in zip((left, middle, right), headings, strict=True):
         ax.set_title(heading)
@@ -170,7 +171,7 @@ def _line(ax: Axes, points: Points, look: Look, *, markersize: float = 0.0) -> N
     ax.fill_between(at, low, high, color=tint(look.colour, 0.25), linewidth=0, zorder=2)
     values = [estimate.value for _, estimate in points]
     mark = {"marker": ".", "markersize": markersize} if markersize else {}
-    ax.plot(at, values, color=look.colour, linewidth=look.width, zorder=3, **mark)
+    ax.plot(at, values, color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3, **mark)
 
 
 def check_orders(orders: Sequence[object] | Mapping[str, object]) -> None:
@@ -214,7 +215,7 @@ def linear_ticks(ax: Axes) -> None:
 def _order_entries(looks: Mapping[str, Look], simulated: bool) -> Entries:
     entries: Entries = []
     for text, look in looks.items():
-        line = Line2D([], [], color=look.colour, linewidth=look.width)
+        line = Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style)
         point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
         entries.append(((line, point) if simulated else line, text))
     words = "lines: theory, shaded 95 %"

@@ -29,6 +29,9 @@ SIZES = (7.5, 5.0, 3.5, 2.5)
 TWO_DECADES = 100.0
 """A range below has more than one tick in a decade."""
 
+BESIDE = 1.12
+"""Room for markers on a logarithmic axis."""
+
 COLDEST = 1e-4
 """Of the hottest one: temperatures below are left out, such as what rounding leaves of zero."""
 
@@ -109,7 +112,7 @@ def _logarithmic_across(ax: Axes, values: Sequence[float]) -> None:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
     else:
         ax.xaxis.set_major_locator(LogLocator(numticks=6))
-    ax.set_xlim(low, high)
+    ax.set_xlim(low / BESIDE, high * BESIDE)
 
 
 def _logarithmic_up(ax: Axes, values: Sequence[float]) -> None:
@@ -145,7 +148,7 @@ def figure_heat(title: str, networks: Sequence[HotNetworks]) -> Figure:
             look = looks[each.order]
             there = np.array([t.value > 0 for t in each.temperature])
             line = np.where(each.predicted >= min(hot, default=0.0), each.predicted, np.nan)
-            temperatures.plot(each.lags, line, color=look.colour, linewidth=1.3, zorder=2)
+            temperatures.plot(each.lags, line, color=look.colour, linewidth=1.3, linestyle=look.style, zorder=2)
             if there.any():
                 values, bars = _bars([t for t in each.temperature if t.value > 0], positive=True)
                 temperatures.errorbar(
@@ -210,7 +213,7 @@ def figure_rises_with_heat(title: str, networks: Sequence[HotNetworks], width: s
         if found:
             _logarithmic_across(ax, [each.slow.value for each, _ in found])
         if logarithmic and found:
-            _logarithmic_up(ax, [value.value for _, value in found])
+            _logarithmic_up(ax, [end for _, value in found for end in (value.value, value.interval()[1])])
         ax.set_title(name, fontweight="normal")
         if ax in first_column(axes) or place == 1:
             ax.set_ylabel(label)

@@ -142,7 +142,14 @@ def figure_measured_variances(title: str, orders: Sequence[MeasuredVariances], *
         for each in orders:
             look, rows = looks[each.label], np.argsort(each.curvature)
             values = getattr(each.predicted, quantity)[rows]
-            ax.plot(each.curvature[rows], values, color=look.colour, linewidth=0.55 * look.width, zorder=3.5)
+            ax.plot(
+                each.curvature[rows],
+                values,
+                color=look.colour,
+                linewidth=0.55 * look.width,
+                linestyle=look.style,
+                zorder=3.5,
+            )
             _points(ax, each, quantity, look)
         lines = [(each.curvature, getattr(each.predicted, quantity)) for each in orders]
         _scale(ax, orders, quantity, lines, crossover)
@@ -188,7 +195,9 @@ def figure_scaled_variances(
         for each in orders:
             look = looks[each.label]
             x, values = lines[each.label]
-            ax.plot(x, getattr(values, quantity), color=look.colour, linewidth=look.width, zorder=3)
+            ax.plot(
+                x, getattr(values, quantity), color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3
+            )
             _points(ax, each, quantity, look, scaled=True)
         _scale(ax, orders, quantity, of_quantity, limits.crossover, scaled=True)
         bottom, top = ax.get_ylim()
@@ -352,7 +361,8 @@ def _entries(orders: Sequence[MeasuredVariances], looks: Mapping[str, Look], cro
         look = looks[each.label]
         style: dict[str, Any] = {"marker": look.marker, "markersize": 5.5, "markeredgecolor": "white"}
         left_out = f" ({each.left_out} left out)" if each.left_out else ""
-        entries.append((Line2D([], [], color=look.colour, linewidth=look.width, **style), each.label + left_out))
+        line = Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style, **style)
+        entries.append((line, each.label + left_out))
     entries.append((Line2D([], [], **_VERTICAL), f"crossover curvature {crossover:.3g}"))
     words = f"points: measured (95 %); lines: {theory}"
     entries.append((Line2D([], [], color=INK, marker="o", markersize=5, linestyle=""), words))

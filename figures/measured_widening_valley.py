@@ -78,13 +78,16 @@ def figure_noise_curves(title: str, noises: Sequence[NoiseCurves]) -> Figure:
             values = np.array([estimate.value for estimate in estimates])
             low, high = np.array([estimate.interval() for estimate in estimates]).T
             ax.fill_between(each.epochs, low, high, color=tint(look.colour, 0.22), linewidth=0, zorder=2)
-            ax.plot(each.epochs, values, color=look.colour, marker=look.marker, markersize=4, zorder=3)
+            ax.plot(
+                each.epochs, values, color=look.colour, linestyle=look.style, marker=look.marker, markersize=4, zorder=3
+            )
         _scale(ax, noises, name)
         ax.set_title(label, fontweight="normal")
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
-        (Line2D([], [], color=look.colour, marker=look.marker, markersize=5), label) for label, look in looks.items()
+        (Line2D([], [], color=look.colour, linestyle=look.style, marker=look.marker, markersize=5), label)
+        for label, look in looks.items()
     ]
     entries.append((Patch(color=tint(INK, 0.22), linewidth=0), "95 % interval of the mean over networks"))
     legend_below(figure, entries, columns=3)

@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
-from figures.batch_orders import Look, logarithmic_ticks, looks_of
+from figures.batch_orders import Look, logarithmic_ticks, looks_of, tick_labels
 from figures.mean_field import Entries, Points, check_orders, head, linear_ticks
 from figures.perturbation import plot_measured
 from figures.style import GREY, legend_below, panels, plain, styled, tint
@@ -25,6 +26,9 @@ from theory.estimate import Estimate
 
 WIDE = 8.0
 """Temperatures and distances that span more than this factor get logarithmic axes."""
+
+WORDS = 0.08
+"""Of an axis, that the words beside a point need."""
 
 FEW, NEAR = 7, 1.2
 """So many values of an option have ticks of their own, if they are not nearer than this factor."""
@@ -65,62 +69,78 @@ class OrderPoint:
 
 
 @styled()
-def figure_replicas(title: str, orders: Sequence[OrderPoint], *, margin_label: str = "10 % margin") -> Figure:
+def figure_replicas(
+    title: str, orders: Sequence[OrderPoint], *, margin_label: str = "10 % margin", temperature: bool = False
+) -> Figure:
     """Distance of replicas and boundary width against the batch fraction, and against the persistence time if any has.
 
     Args:
         title: names model and training.
         orders: at least one.
         margin_label: which quantile of the normalised margins.
+        temperature: whether their temperature has panels of its own.
 
     Returns:
-        The figure.
+        The figure. If neither batch fraction nor persistence time varies, orders stand side by side.
 
     Raises:
-        ValueError: without any order.
+        ValueError: without any order, or without anything known of them.
     """
     check_orders(orders)
-    quantities: list[tuple[str, _Quantity, _Quantity]] = [
-        (f"{margin_label} / |w|", lambda point: point.margin, lambda point: point.simulated_margin)
-    ]
+    quantities: list[tuple[str, _Quantity, _Quantity]] = []
+    if any(point.margin is not None or point.simulated_margin is not None for point in orders):
+        quantities.append((f"{margin_label} / |w|", lambda point: point.margin, lambda point: point.simulated_margin))
     if any(point.distance is not None or point.simulated_distance is not None for point in orders):
         quantities.insert(0, ("replica distance", lambda point: point.distance, lambda point: point.simulated_distance))
+    if temperature:
+        quantities.insert(0, ("effective temperature", lambda point: point.temperature, lambda _: None))
+    check_orders([label for label, _, _ in quantities])
     persistent = [point for point in orders if point.persistence_time is not None]
     columns: list[tuple[str, Sequence[OrderPoint], Callable[[OrderPoint], str], Callable[[OrderPoint], float]]] = []
+    kinds = list(dict.fromkeys(map(_kind_and_time, orders)))
     if len({point.persistence_time for point in persistent}) > 1:
         columns.append(("persistence time τ", persistent, _kind_and_fraction, lambda p: p.persistence_time or 0.0))
-    if len({point.fraction for point in orders}) > 1 or not columns:
+    if len({point.fraction for point in orders}) > 1:
         columns.insert(0, ("batch fraction b", orders, _kind_and_time, lambda point: point.fraction))
+    side_by_side = not columns and len(kinds) > 1
+    if side_by_side:
+        label = f"orders with b = {orders[0].fraction:g}"
+        columns.append((label, orders, _kind_and_time, lambda point: kinds.index(_kind_and_time(point)) + 1.0))
+    elif not columns:
+        columns.append(("batch fraction b", orders, _kind_and_time, lambda point: point.fraction))
     figure, axes = panels(len(quantities) * len(columns), sharex=False, sharey=False, extra_height=0.9)
     head(figure, title)
     looks = looks_of(dict.fromkeys(family(point) for _, points, family, _ in columns for point in points))
-    panel = iter(axes)
-    for label, theory, simulated in quantities:
+    for number, (label, theory, simulated) in enumerate(quantities):
         shown = [
             end for point in orders for e in (theory(point), simulated(point)) if e is not None for end in e.interval()
         ]
         shown += [0.0]
         room = 0.06 * (max(shown) - min(shown)) or 1.0
-        for x_label, points, family, position in columns:
-            ax = next(panel)
+        for row, (x_label, points, family, position) in enumerate(columns):
+            # Three in a row, or two: quantities from left to right where all of them fit.
+            place = row * len(quantities) + number if len(quantities) > 2 else number * len(columns) + row
+            ax = axes[place]
             for name in dict.fromkeys(map(family, points)):
                 members = sorted((point for point in points if family(point) == name), key=position)
                 line = [(position(point), e) for point in members if (e := theory(point)) is not None]
                 found = [(position(point), e) for point in members if (e := simulated(point)) is not None]
                 _scanned(ax, line, found, looks[name])
-            ax.set_xscale("log")
-            _value_ticks(ax, sorted({position(point) for point in points}))
+            if side_by_side:
+                ax.set_xlim(0.5, len(kinds) + 0.5)
+                ax.xaxis.set_major_locator(FixedLocator(range(1, len(kinds) + 1)))
+                ax.xaxis.set_major_formatter(NullFormatter())
+            else:
+                ax.set_xscale("log")
+                _value_ticks(ax, sorted({position(point) for point in points}))
             ax.set_ylim(min(shown) - room, max(shown) + room)
             ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
             ax.set_xlabel(x_label)
             ax.set_ylabel(label)
-            linear_ticks(ax)
+            _y_ticks(ax)
     has_theory = any(theory(point) is not None for _, theory, _ in quantities for point in orders)
     has_simulated = any(simulated(point) is not None for _, _, simulated in quantities for point in orders)
-    entries: Entries = [
-        (Line2D([], [], color=looks[name].colour, marker=looks[name].marker, markersize=5, linewidth=1.6), name)
-        for name in looks
-    ]
+    entries: Entries = [(_legend_line(looks[name]), name) for name in looks]
     entries.append((Line2D([], [], linestyle=""), _SOURCES[has_theory, has_simulated]))
     legend_below(figure, entries, columns=2)
     return figure
@@ -164,37 +184,70 @@ def figure_temperature_distance(title: str, orders: Mapping[str, OrderPoint]) ->
     for name, members in families.items():
         members.sort(key=lambda text: orders[text].persistence_time or orders[text].fraction)
         path = np.array([[estimate.value for estimate in drawn[text]] for text in members])
-        ax.plot(*path.T, color=tint(looks[name].colour, 0.5), linewidth=1.2, zorder=2)
+        ax.plot(*path.T, color=tint(looks[name].colour, 0.5), linewidth=1.2, linestyle=looks[name].style, zorder=2)
         for text in members:
-            _cross(ax, *drawn[text], looks[name], _changing(orders[text]))
+            _cross(ax, *drawn[text], looks[name])
     ends = [
         [end for pair in drawn.values() for end in pair[axis].interval() if end > 0 or not logarithmic]
         for axis in (0, 1)
     ]
     if logarithmic:
-        ax.set_xlim(*logarithmic_ticks(ax.xaxis, ends[0], most=8))
-        ax.set_ylim(*logarithmic_ticks(ax.yaxis, ends[1], most=6))
+        left, right = logarithmic_ticks(ax.xaxis, ends[0], most=8)
+        bottom, top = logarithmic_ticks(ax.yaxis, ends[1], most=6)
+        # Room for the words beside the outermost points.
+        ax.set_xlim(left, right * (right / left) ** WORDS)
+        ax.set_ylim(bottom / (top / bottom) ** WORDS, top)
     else:
-        ax.set_xlim(0, 1.06 * max(ends[0]) or 1.0)
+        ax.set_xlim(0, (1.06 + WORDS) * max(ends[0]) or 1.0)
         low, high = min(0.0, *ends[1]), max(0.0, *ends[1])
         room = 0.06 * (high - low) or 1.0
         ax.set_ylim(low - room, high + room)
         ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
         linear_ticks(ax)
-    entries: Entries = [
-        (Line2D([], [], color=look.colour, marker=look.marker, markersize=6, linewidth=1.2), name)
-        for name, look in looks.items()
-    ]
+    entries: Entries = [(_legend_line(look), name) for name, look in looks.items()]
     ax.set_xlabel("replica distance")
     ax.set_ylabel("effective temperature, slope")
     if hidden:
         entries.append((Line2D([], [], linestyle=""), f"not drawn, zero or unknown: {', '.join(hidden)}"))
     legend_below(figure, entries, columns=2)
+    places = {text: (distance.value, temperature.value) for text, (distance, temperature) in drawn.items()}
+    _name_points(ax, [(places[text], _changing(orders[text]), looks[_family(orders[text])]) for text in places])
     return figure
 
 
-def _cross(ax: Axes, distance: Estimate, temperature: Estimate, look: Look, words: str) -> None:
-    """A point with both intervals and a few words."""
+def _name_points(ax: Axes, points: Sequence[tuple[tuple[float, float], str, Look]]) -> None:
+    """A few words beside each point, where they cover neither a point nor other words, if there is such a place."""
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    taken = [
+        Bbox.from_bounds(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale)
+        for x, y in ax.transData.transform([at for at, _, _ in points])
+    ]
+    inside = ax.get_window_extent()
+    for at, words, look in points:
+        boxes = []
+        for sideways, up, align in _BESIDE:
+            text = ax.annotate(words, at, (sideways, up), textcoords="offset points", fontsize=7.5, color=look.colour)
+            text.set(ha=align, va="center", zorder=6, path_effects=[withStroke(linewidth=2, foreground="white")])
+            box = text.get_window_extent()
+            covered = sum(box.overlaps(other) for other in taken)
+            covered += not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
+            boxes.append((covered, text, box))
+        best = min(boxes, key=lambda found: found[0])
+        for found in boxes:
+            if found is not best:
+                found[1].remove()
+        taken.append(best[2])
+
+
+_BESIDE = ((8, -9, "left"), (8, 9, "left"), (-8, 9, "right"), (-8, -9, "right"), (0, 12, "center"), (0, -12, "center"))
+"""Where words stand from their point: to the right and up [points], and how they are aligned; the first one is best."""
+
+
+def _cross(ax: Axes, distance: Estimate, temperature: Estimate, look: Look) -> None:
+    """A point with both intervals."""
     bars = []
     for estimate in (distance, temperature):
         low, high = estimate.interval()
@@ -212,9 +265,6 @@ def _cross(ax: Axes, distance: Estimate, temperature: Estimate, look: Look, word
         elinewidth=1.2,
         zorder=4,
     )
-    at = (distance.value, temperature.value)
-    text = ax.annotate(words, at, xytext=(6, -11), textcoords="offset points", fontsize=7.5, color=look.colour)
-    text.set(zorder=6, path_effects=[withStroke(linewidth=2, foreground="white")])
 
 
 _SOURCES = {
@@ -245,15 +295,41 @@ def _kind_and_fraction(point: OrderPoint) -> str:
     return f"{point.kind}, b = {point.fraction:g}"
 
 
+def _legend_line(look: Look) -> Line2D:
+    return Line2D([], [], color=look.colour, linestyle=look.style, linewidth=1.6, marker=look.marker, markersize=5.5)
+
+
 def _scanned(ax: Axes, line: Points, found: Points, look: Look) -> None:
     """A line through theory's points, which have bars; simulated points are hollow."""
     if line:
-        ax.plot([at for at, _ in line], [e.value for _, e in line], color=look.colour, linewidth=1.6, zorder=3)
+        ax.plot(
+            [at for at, _ in line],
+            [e.value for _, e in line],
+            color=look.colour,
+            linewidth=1.6,
+            linestyle=look.style,
+            zorder=3,
+        )
         plot_measured(ax, line, colour=look.colour, marker=look.marker)
     elif found:
-        ax.plot([at for at, _ in found], [e.value for _, e in found], color=look.colour, linewidth=1.6, zorder=3)
+        ax.plot(
+            [at for at, _ in found],
+            [e.value for _, e in found],
+            color=look.colour,
+            linewidth=1.6,
+            linestyle=look.style,
+            zorder=3,
+        )
     beside = [(at * ASIDE if line else at, estimate) for at, estimate in found]
     plot_measured(ax, beside, colour=look.colour, marker=look.marker, filled=False)
+
+
+def _y_ticks(ax: Axes) -> None:
+    """Few, all with exponents or none."""
+    low, high = ax.get_ylim()
+    size = max(abs(low), abs(high))
+    ax.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.set_major_formatter(FuncFormatter(tick_labels(size, size)))
 
 
 def _value_ticks(ax: Axes, values: Sequence[float]) -> None:

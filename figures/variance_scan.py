@@ -85,12 +85,12 @@ def figure_scanned_times(title: str, scans: Mapping[str, Sequence[ScannedPoint]]
         for point in found:
             look = looks[f"{point.value:g}"]
             x, y = point.line
-            ax.plot(x, y, color=look.colour, linewidth=look.width, zorder=3)
+            ax.plot(x, y, color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3)
             everywhere = np.ones(len(point.curvature), bool)
             plot_directions(ax, point.curvature, point.correlation_time, everywhere, look)
-            handles.append(
-                Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=f"{point.value:g}")
-            )
+            line = Line2D([], [], color=look.colour, linestyle=look.style, marker=look.marker, markersize=5)
+            line.set_label(f"{point.value:g}")
+            handles.append(line)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlim(*logarithmic_ticks(ax.xaxis, curvatures, most=6))

@@ -56,6 +56,15 @@ class NoiseVariances:
         weight: (curvature, simulated weight variance), here and below only drawn where both are finite and > 0.
         velocity: (curvature, simulated velocity variance).
         correlation_time: (curvature, simulated correlation time).
+
+    Example:
+        >>> from theory.epoch_noise import Reshuffled
+        >>> from theory.heavy_ball import HeavyBall
+        >>> from theory.weight_variance import stationary_variances
+        >>> curvature = np.geomspace(0.01, 1, 20)
+        >>> content = NoiseVariances(curvature, stationary_variances(HeavyBall(0.1, curvature, 0.9), Reshuffled(50)))
+        >>> bool(content.exact.weight[0] < 2 * content.exact.weight[-1])  # below the crossover it does not rise further
+        True
     """
 
     curvature: Floats
@@ -90,6 +99,11 @@ class NoiseAutocovariance:
         lags: h, whole numbers >= 0, ascending, shape (n,) [updates].
         exact: the autocovariance there, finite, shape (n,).
         measured: (lag, measured autocovariance); infinite ones are not drawn.
+
+    Example:
+        >>> content = NoiseAutocovariance(np.arange(20), np.append(1.0, np.full(19, -1 / 19)))
+        >>> bool(abs(content.exact.sum()) < 1e-12)  # reshuffled batches sum to zero
+        True
     """
 
     lags: npt.NDArray[np.int64]
@@ -130,6 +144,15 @@ def figure_variances(
     Raises:
         ValueError: without any noise, or for a crossover curvature that is not finite and > 0.
 
+    Example:
+        >>> from theory.epoch_noise import Reshuffled
+        >>> from theory.heavy_ball import HeavyBall
+        >>> from theory.weight_variance import stationary_variances
+        >>> curvature = np.geomspace(0.01, 1, 20)
+        >>> content = NoiseVariances(curvature, stationary_variances(HeavyBall(0.1, curvature, 0.9), Reshuffled(50)))
+        >>> len(figure_variances("SGD with momentum", {"reshuffled": content}).axes)
+        3
+
     Reference: [kuhn2023] the three quantities against the curvature, in shuffled epochs and with white noise
     """
     if not noises:
@@ -144,7 +167,7 @@ def figure_variances(
         _scale(ax, lines, points, crossover)
         for label, noise in noises.items():
             look = looks[label]
-            ax.plot(*_line(noise, quantity), color=look.colour, linewidth=look.width, zorder=3)
+            ax.plot(*_line(noise, quantity), color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3)
             plot_measured(ax, _points(noise, quantity), colour=look.colour, marker=look.marker)
         if crossover:
             ax.axvline(crossover, **_VERTICAL, zorder=2)
@@ -186,6 +209,11 @@ def figure_autocovariance(
     Raises:
         ValueError: without any noise, or for an epoch of less than two batches.
 
+    Example:
+        >>> content = NoiseAutocovariance(np.arange(20), np.append(1.0, np.full(19, -1 / 19)))
+        >>> len(figure_autocovariance("gradient noise", {"reshuffled": content}, batches_per_epoch=20).axes)
+        2
+
     Reference: [kuhn2023] the autocovariance of the noise in shuffled epochs
     """
     if not noises:
@@ -206,7 +234,7 @@ def figure_autocovariance(
         for label, noise in noises.items():
             look = looks[label]
             width = look.width * (_THIN if last > _LONG else 1)
-            ax.plot(noise.lags, noise.exact, color=look.colour, linewidth=width, zorder=3)
+            ax.plot(noise.lags, noise.exact, color=look.colour, linewidth=width, linestyle=look.style, zorder=3)
             plot_measured(ax, noise.measured, colour=look.colour, marker=look.marker)
         ax.set_xlim(-0.03 * last, 1.03 * last)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
@@ -276,7 +304,7 @@ def _noise_entries(looks: Mapping[str, Look], with_points: Sequence[bool], words
     for (label, look), marked in zip(looks.items(), with_points, strict=True):
         marker = look.marker if marked else ""
         style: dict[str, Any] = {"marker": marker, "markersize": 5.5, "markeredgecolor": "white"}
-        entries.append((Line2D([], [], color=look.colour, linewidth=look.width, **style), label))
+        entries.append((Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style, **style), label))
     if any(with_points):
         marker = next(look.marker for look, marked in zip(looks.values(), with_points, strict=True) if marked)
         entries.append((Line2D([], [], color=INK, marker=marker, markersize=5, linestyle=""), words))

@@ -39,6 +39,12 @@ class SharpnessPath:
         regulariser: what an effective regulariser alone would do, likewise; None where there is none.
         simulated: (step, |u|^2 of simulated runs).
         outside: whether a prediction is outside its regime, for each step; None if none is.
+
+    Example:
+        >>> steps = np.arange(0.0, 100.0, 10.0)
+        >>> path = SharpnessPath("PGD", steps, predicted=2.0 + 0.01 * steps)
+        >>> path.label, float(path.predicted[0])
+        ('PGD', 2.0)
     """
 
     label: str
@@ -82,6 +88,12 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
     Raises:
         ValueError: without a path, or if no prediction is > 0.
 
+    Example:
+        >>> steps = np.arange(0.0, 100.0, 10.0)
+        >>> path = SharpnessPath("PGD", steps, predicted=2.0 + 0.01 * steps)
+        >>> len(figure_widening_valley("widening valley", [path]).axes)
+        1
+
     Reference: [orvieto2022] arXiv 2202.02831 for the valley
     """
     if not paths:
@@ -103,7 +115,7 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
         trusted = np.where(outside, np.nan, path.predicted)
         doubted = np.where(outside | beside, path.predicted, np.nan)
         dot = "." if len(path.steps) == 1 else ""
-        (line,) = ax.plot(path.steps, trusted, color=look.colour, marker=dot, zorder=3)
+        (line,) = ax.plot(path.steps, trusted, color=look.colour, linewidth=look.width, marker=dot, zorder=3)
         ax.plot(path.steps, doubted, color=look.colour, marker=dot, linewidth=1.2, linestyle=_DASHED, zorder=3)
         entries.append((line, f"{path.label}, predicted"))
         if path.regulariser is not None:

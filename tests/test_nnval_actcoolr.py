@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 
 from nnval.drop_in.actcoolr import PROBE_FACTORS, ActCooLR
 from nnval.drop_in.cooling_schedule import CoolingSchedule
-from nnval.measure.activation_patterns import lr_sweep, step_direction, temperature
+from nnval.measure.activation_patterns import lr_sweep, pattern_temperature, step_direction
 from theory.activation_temperature import ErfLink, target_curve
 
 
@@ -85,7 +86,7 @@ def test_measures_the_step_that_was_made_on_the_batch_it_was_made_with(seed: int
         if number % 5 == 4:
             assert loop.scheduler is not None
             metrics = loop.scheduler.last_metrics
-            expected = temperature(loop.model, batch_of(number)[0][:20], before, {})
+            expected = pattern_temperature(loop.model, batch_of(number)[0][:20], before, {})
             assert metrics["apt/temperature"] == float(expected.temperature)
             assert metrics["apt/learning_rate"] == loop.rates[-1]
             assert metrics["apt/target"] == pytest.approx(float(target_curve((number + 1) / 60, 1.0, 0.5)))
@@ -193,8 +194,40 @@ def test_the_curve_can_be_asked_for() -> None:
 def test_a_start_that_cannot_be_seen_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"starts at T=0.0\d+ bits, but 0.0\d+ is the least that can be seen: raise"):
         Loop(t_start=None, lr=1e-12, lr_min=1e-15).run(40)
-    with pytest.raises(RuntimeError, match=r"starts at T=0.001 bits, but"):
+    with pytest.raises(
+        RuntimeError, match=r"starts at T=0.001 bits, but .* raise t_start to 0.0\d+ or more, or measure"
+    ):
         Loop(t_start=0.001).run(5)
+
+
+def test_adam_on_a_small_network_is_told_what_to_do_and_trains_by_each_advice() -> None:
+    """A dense layer has one pattern for each sample, and Adam's usual rate changes next to none of them."""
+    inputs = torch.randn(400, 8, generator=generator_from(0))
+    labels = (inputs[:, 0] > 0).long()
+
+    def train(lr: float = 1e-5, **options: Any) -> ActCooLR:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        scheduler = ActCooLR(optimizer, model, 100, sigma=1.2, **options)
+        for number in range(100):
+            some = slice(number % 10 * 40, number % 10 * 40 + 40)
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs[some]), labels[some]).backward()
+            optimizer.step()
+            scheduler.step()
+        return scheduler
+
+    with pytest.raises(RuntimeError, match="At the optimizer's learning rate, 1e-05, a step changes too few") as error:
+        train()
+    assert "Adam at 1e-3" in str(error.value)
+    advised = float(re.findall(r"such as t_start=([\d.]+),", str(error.value))[0])
+    assert advised == 0.1
+    assert train(t_start=advised).last_metrics["apt/measurements"] == 9
+    more = torch.randn(20_000, 8, generator=generator_from(1))
+    assert 0 < (train(batch=more, probe_samples=None).t_start or 0.0) < 0.0454
+    assert (train(lr=0.03).t_start or 0.0) > 0.0454
 
 
 def test_batches_given_by_hand_and_batches_seen() -> None:
@@ -204,7 +237,7 @@ def test_batches_given_by_hand_and_batches_seen() -> None:
         before = {name: p.detach().clone() for name, p in given.model.named_parameters()}
         given.step()
     assert given.scheduler is not None
-    expected = float(temperature(given.model, inputs, before, {}).temperature)
+    expected = float(pattern_temperature(given.model, inputs, before, {}).temperature)
     assert given.scheduler.last_metrics["apt/temperature"] == expected
 
     seen, undisturbed = Loop(), Loop().run(5)

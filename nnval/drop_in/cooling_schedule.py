@@ -22,6 +22,12 @@ networks, see docs/activation-temperature.md."""
 LARGEST_LOG_RATE = 700.0
 """Where the cap is infinite: beyond there are no floats."""
 
+_MORE_SAMPLES = (
+    "more samples (probe_samples=None takes the whole batch, batch=inputs any number of them: ten times as many show a "
+    "tenth of the temperature)"
+)
+"""What to do where temperatures are too low to be seen."""
+
 _SETTINGS = ("total_steps", "gamma", "every", "link", "lr_max", "lr_min", "largest_change", "calibration")
 _STATE = ("own_rate", "scale", "start", "interval", "location", "coldest", "seen", "limited")
 
@@ -86,7 +92,7 @@ class CoolingSchedule:
         self.scale = 1.0 if link == "cloglog" else sigma
         self._controller()  # refuses what is out of range, as does the next
         target_curve(0.0, gamma, 1.0 if t_start is None else t_start)
-        self.own_rate, self.start = own_rate, t_start
+        self.own_rate, self.start, self.given_start = own_rate, t_start, t_start is not None
         self.interval = (0, every, own_rate, own_rate)  # first and last step, and their learning rates
         self.location: float | None = None
         self.coldest = math.inf  # of all measurements
@@ -141,11 +147,7 @@ class CoolingSchedule:
         if self.start is not None or self._calibrated(made, log_rate, temperature, is_usual):
             target, highest = self.target(following) or 0.0, self.lr_max
         if self.start is not None and self.start < 2 * self.coldest:
-            raise RuntimeError(
-                f"the curve starts at T={self.start:.3g} bits, but {2 * self.coldest:.3g} is the least that can be "
-                f"seen: raise t_start or, without one, the optimizer's learning rate (now {rate:g}); or measure more "
-                "samples (probe_samples, or batch if those of the training are few)"
-            )
+            raise RuntimeError(self._unseen_start())
         if following == self.total_steps:
             self.interval = (made, following, rate, self.lr_min)
             return
@@ -169,6 +171,20 @@ class CoolingSchedule:
             setattr(self, name, state[name])
         first, last, begin, end = state["interval"]
         self.interval, self.seen = (first, last, begin, end), list(state["seen"])
+
+    def _unseen_start(self) -> str:
+        """What it means, and what to do, if the curve starts below what measurements can show."""
+        least = 2 * self.coldest
+        found = f"the curve starts at T={self.start:.3g} bits, but {least:.3g} is the least that can be seen: "
+        if self.given_start:
+            return found + f"raise t_start to {least:.2g} or more, or measure {_MORE_SAMPLES}"
+        return (
+            f"{found}raise one of the two. At the optimizer's learning rate, {self.own_rate:g}, a step changes too few "
+            "activation patterns to be counted in so few samples, as is usual for small networks and for Adam at 1e-3. "
+            f"Either measure {_MORE_SAMPLES}; or give a start that can be seen, such as "
+            f"t_start={max(2 * least, 0.1):.1g}, for which learning rates rise (up to lr_max); or begin with a higher "
+            "learning rate"
+        )
 
     def _following(self, made: int) -> int:
         return min(made + self.every, self.total_steps)
