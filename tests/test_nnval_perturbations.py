@@ -810,6 +810,21 @@ def test_errors_of_the_perturber():
         perturber.step(1)
 
 
+def test_fresh_networks_come_without_what_hooks_hold():
+    from nnval.drop_in.actcoolr import ActCooLR
+    from nnval.drop_in.adaptive_noise import AdaptiveNoise
+
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ActCooLR(optimizer, model, 100)
+    AdaptiveNoise(optimizer, seed=0)  # can't be copied, and ActCooLR's hooks hold the optimizer that holds it
+    model.register_forward_hook(lambda *_: None)
+    hooks = [dict(table) for module in model.modules() for name, table in vars(module).items() if "_hooks" in name]
+    Perturber(ShrinkPerturb(0.4, 0.1), 1, model, optimizer, generator=torch.Generator().manual_seed(0)).step(1)
+    assert any(hooks)
+    assert hooks == [dict(t) for module in model.modules() for name, t in vars(module).items() if "_hooks" in name]
+
+
 def test_import_is_quiet_and_light():
     code = (
         "import sys, torch; before = torch.get_rng_state(); import nnval.drop_in.perturbations; "

@@ -8,19 +8,17 @@ import click
 import pytest
 
 import cli
+from tests.markdown_blocks import markdown_blocks
 
 ROOT = Path(cli.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
-    return [
-        re.sub(r"^  ", "", match[2], flags=re.MULTILINE) if match[1] else match[2]
-        for match in re.finditer(rf"^( *)```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
-    ]
+    return [block.text for block in markdown_blocks(README, language)]
 
 
-COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+COMMANDS = [command for block in markdown_blocks(README, "console") for command, _ in block.commands]
 
 
 def test_there_is_something_to_test():

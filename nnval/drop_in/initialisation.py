@@ -179,6 +179,17 @@ def _matching(fresh: Parameters, current: Parameters) -> Parameters:
     return {name: fresh[name].detach().to(tensor) for name, tensor in current.items()}
 
 
+def _copy_without_hooks(model: nn.Module) -> nn.Module:
+    # What hooks hold would be copied with them: the optimizer, other drop-ins, batches.
+    tables = [
+        table
+        for module in model.modules()
+        for name, table in vars(module).items()
+        if "_hooks" in name and isinstance(table, dict)
+    ]
+    return copy.deepcopy(model, {id(table): type(table)() for table in tables})
+
+
 def fresh_state(
     model: nn.Module, generator: torch.Generator, init_fn: Callable[[], nn.Module] | None = None
 ) -> tuple[Parameters, Parameters]:
@@ -196,9 +207,15 @@ def fresh_state(
 
     Raises:
         ValueError: if ``init_fn`` doesn't build the same model anew, or is missing where a module is unknown.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> parameters, buffers = fresh_state(model, torch.Generator().manual_seed(0))
+        >>> sorted(parameters), buffers, bool((parameters["weight"] != model.weight).all())
+        (['bias', 'weight'], {}, True)
     """
     if init_fn is None:
-        network = copy.deepcopy(model)
+        network = _copy_without_hooks(model)
         initialise(network, "torch_default", generator)
     else:
         with _global_rng_seeded_from(generator):
