@@ -118,6 +118,8 @@ def _what_to_do(advice: Advice, best: ProtocolChoice) -> str:
         )
     if rivals:
         others = " or ".join(f"{c.label} every {c.interval} ({percent(c.best)})" for c in rivals)
+        if max(c.best for c in rivals) > best.best:
+            return f"Not decided which is best: {what} ({percent(best.best)}) or {others}. The first takes {gain}."
         return (
             f"{_capital(what)}: {gain}. That is the best with probability {percent(best.best)}; the best may also be "
             f"{others}."

@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from nnval.advice import Advice, advise, every, once, scan_targets
+from nnval.advice import Advice, advise, every, once
 from nnval.advice_tables import arrays, interval_table, percent, ranking_table, target_rows, target_table, with_interval
 from nnval.advice_text import aligned, as_text, recommendation, sections, survival_sentence, wrapped
 from nnval.measure.curves import Curves
 from nnval.tables import Table
+from nnval.target_scan import scan_targets
 from theory.estimate import Estimate
 
 WORKED = np.repeat([2, 3, 4, 5, 6, 7, 8, 9, 10, 60], [5, 30, 20, 10, 5, 5, 2, 2, 1, 20])
@@ -99,6 +100,12 @@ def test_rivals_are_named(advice: Advice) -> None:
     sentence = recommendation(close)[0]
     assert f"the best may also be {second.label} every {second.interval} (40%)" in sentence
     assert "the best may also be" not in recommendation(advice)[0]
+    open_question = dataclasses.replace(
+        advice, choices=(dataclasses.replace(best, best=0.4), dataclasses.replace(second, best=0.6), *others)
+    )
+    sentence = recommendation(open_question)[0]  # the smaller estimate comes first, and is no recommendation
+    assert sentence.startswith("Not decided which is best: ")
+    assert f"(40%) or {second.label} every {second.interval} (60%). The first takes " in sentence
 
 
 def test_unproven_predictions_with_one_reason_share_a_sentence(advice: Advice) -> None:
