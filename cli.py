@@ -11,6 +11,7 @@ import click
 from commands.activation_temperature import predict_activation_temperature, simulate_activation_temperature
 from commands.adaptive_noise import predict_adaptive_noise, simulate_adaptive_noise
 from commands.effective_temperature import predict_effective_temperature, simulate_effective_temperature
+from commands.figures import draw_figures
 from commands.generate import generate
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
@@ -19,6 +20,7 @@ from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
 from commands.validate_adaptive_noise import validate_adaptive_noise
+from commands.validate_all import validate_all
 from commands.validate_effective_temperature import validate_effective_temperature
 from commands.validate_weight_variance import validate_weight_variance
 from commands.validate_widening_valley import validate_widening_valley
@@ -75,6 +77,8 @@ def main() -> None:
     jostle simulate resetting --law brownian:distance=1,diffusivity=1
     jostle validate perturbation --preset digits-demo --out runs/demo
     jostle train --members 64 --epochs 100 --out runs/plain
+    jostle validate all --quick
+    jostle figures --list
     """
 
 
@@ -121,9 +125,10 @@ for command in (
     validate_activation_temperature,
     validate_adaptive_noise,
     validate_effective_temperature,
+    validate_all,
 ):
     validate.add_command(command)
-for command in (train, generate, report):
+for command in (train, generate, report, draw_figures):
     main.add_command(command)
 
 

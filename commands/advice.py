@@ -180,9 +180,9 @@ def scan_from_curves(asked: Asked, scan: str) -> None:
     Raises:
         ValueError: for options, files or curves that can't be used.
     """
-    from nnval.advice import scan_targets
     from nnval.advice_tables import target_table
     from nnval.advice_text import aligned
+    from nnval.target_scan import scan_targets
 
     targets = parse_scan(scan)
     curves, perturbed = asked.read()

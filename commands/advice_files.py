@@ -11,8 +11,9 @@ from commands.shared import prepared_directory, write_file
 
 if TYPE_CHECKING:
     from figures.report import ReportFigure, ReportSection, ReportTable
-    from nnval.advice import Advice, TargetScan
+    from nnval.advice import Advice
     from nnval.tables import Table
+    from nnval.target_scan import TargetScan
 
 INTERVALS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 """P in the table of the report, unless others are asked for."""

@@ -9,8 +9,9 @@ from commands.curves import prediction_json
 from commands.shared import estimate_json
 
 if TYPE_CHECKING:
-    from nnval.advice import Advice, TargetScan
+    from nnval.advice import Advice
     from nnval.protocol_evidence import Measured, PredictedAndMeasured, ProtocolEvidence
+    from nnval.target_scan import TargetScan
     from theory.protocol_choice import ProtocolChoice
     from theory.study_design import Design
     from theory.survival import Survival

@@ -107,9 +107,9 @@ def generate(
     if config.snapshots:
         hint("snapshots are left out: a script keeps its checkpoint alone", quiet)
 
-    from nnval.training_script import files_beside, library_script, training_script
+    from nnval.training_script import files_beside, library_script, standalone_script
 
-    write = library_script if use_library else training_script
+    write = library_script if use_library else standalone_script
     script = write(config, noise=_noise_of(noise), threads=threads, command=_command(context, given)).encode()
     files = files_beside(config) if not use_library or noise is not None else {}
     _write(out, script, files, overwrite)

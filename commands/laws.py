@@ -21,7 +21,7 @@ SEVERAL, WHOLE = ("weights", "rates"), ("stages",)
 
 
 def _makers() -> dict[str, Callable[..., PassageLaw]]:
-    from theory import diffusion_laws, ornstein_uhlenbeck, waiting_times
+    from theory import diffusion_laws, heavy_tailed_times, ornstein_uhlenbeck, waiting_times
 
     return {
         "brownian": diffusion_laws.Brownian,
@@ -32,9 +32,9 @@ def _makers() -> dict[str, Callable[..., PassageLaw]]:
         "hyperexponential": waiting_times.Hyperexponential,
         "gamma": waiting_times.Gamma,
         "erlang": waiting_times.erlang,
-        "weibull": waiting_times.Weibull,
-        "log_normal": waiting_times.LogNormal,
-        "pareto": waiting_times.Pareto,
+        "weibull": heavy_tailed_times.Weibull,
+        "log_normal": heavy_tailed_times.LogNormal,
+        "pareto": heavy_tailed_times.Pareto,
     }
 
 

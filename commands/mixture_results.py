@@ -126,12 +126,12 @@ def solve_order(setting: Setting, selection: BatchSelection, rng: np.random.Gene
 
 def _known_temperature(setting: Setting, solution: MeanFieldSolution) -> tuple[MeanFieldTemperature | None, str | None]:
     """The temperature at as many lags as possible, and why not at more."""
-    from theory.mean_field_temperature import effective_temperature
+    from theory.mean_field_temperature import temperature_of_solution
 
     refusal = None
     for known in range(len(setting.lags), 0, -1):
         try:
-            return effective_temperature(solution, setting.lags[:known], start=setting.start), refusal
+            return temperature_of_solution(solution, setting.lags[:known], start=setting.start), refusal
         except ValueError as error:
             refusal = refusal or str(error)
     return None, refusal

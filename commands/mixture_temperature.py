@@ -158,10 +158,10 @@ def _rows(setting: Setting, results: Mapping[str, OrderResult], names: tuple[str
 
 
 def _exact_temperature(setting: Setting, result: OrderResult) -> Any:
-    from theory.mean_field_temperature import effective_temperature
+    from theory.mean_field_temperature import temperature_of_solution
 
     assert result.exact is not None
-    return effective_temperature(result.exact, setting.lags, start=setting.start)
+    return temperature_of_solution(result.exact, setting.lags, start=setting.start)
 
 
 def _order_json(setting: Setting, result: OrderResult) -> dict[str, Any]:

@@ -158,23 +158,23 @@ def _with_error(predicted: float, exact: float) -> tuple[str, str]:
 
 def _toy_rows(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> list[dict[str, float]]:
     """The exact mean, both approximations and that of full resetting, for each interval."""
-    from theory import markov_chain
+    from theory import markov_chain, perturbed_chain
     from theory.perturbation import perturbed_mean, renewal_mean
 
     longest = max(*intervals, branch_epoch)
     survival = markov_chain.survival(toy.chain, longest)
     if survival[branch_epoch] == 0:
         raise ValueError(f"--branch-epoch {branch_epoch}: no run survives that long; take an earlier epoch")
-    residual_mean = markov_chain.residual_mean(toy.chain, toy.kernel, branch_epoch)
-    residual_survival = markov_chain.residual_survival_once(toy.chain, toy.kernel, branch_epoch, longest)
+    residual_mean = perturbed_chain.residual_mean(toy.chain, toy.kernel, branch_epoch)
+    residual_survival = perturbed_chain.residual_survival_once(toy.chain, toy.kernel, branch_epoch, longest)
     reset = markov_chain.restart_kernel(toy.chain)
     return [
         {
             "interval": interval,
-            "mean": markov_chain.periodic_mean(toy.chain, toy.kernel, interval),
+            "mean": perturbed_chain.periodic_mean(toy.chain, toy.kernel, interval),
             "rare": float(perturbed_mean(survival, interval, residual_mean)),
             "renewal": float(renewal_mean(survival, residual_survival, interval)),
-            "full_reset": markov_chain.periodic_mean(toy.chain, reset, interval),
+            "full_reset": perturbed_chain.periodic_mean(toy.chain, reset, interval),
         }
         for interval in intervals
     ]
@@ -182,10 +182,10 @@ def _toy_rows(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> list[dic
 
 def _quasi_stationary(toy: Toy) -> dict[str, float] | None:
     """Hazard and relaxation of the long survivors; None if they have no single quasi-stationary law."""
-    from theory.quasi_stationary import quasi_stationary
+    from theory.quasi_stationary import quasi_stationary_state
 
     try:
-        law = quasi_stationary(toy.chain)
+        law = quasi_stationary_state(toy.chain)
     except ValueError:
         return None
     return {
@@ -280,7 +280,7 @@ def _estimate(times: Any) -> Estimate:
 
 def _exact(toy: Toy, interval: int, horizon: int | None) -> tuple[float, float]:
     """The exact mean, and the relative error that it owes to its grid: what half as many cells would change."""
-    from theory.markov_chain import periodic_mean, periodic_survival
+    from theory.perturbed_chain import periodic_mean, periodic_survival
 
     def mean(of: Toy) -> float:
         if horizon is None:
@@ -357,12 +357,12 @@ def _ratio(unperturbed: float, perturbed: Estimate) -> Estimate:
 def _steady_state_png(toy: Toy) -> bytes:
     from figures.style import png_bytes
     from figures.toy_perturbation import figure_quasi_stationary
-    from theory.quasi_stationary import quasi_stationary
+    from theory.quasi_stationary import quasi_stationary_state
 
     assert toy.walk is not None
     assert toy.grid is not None
     x = toy.grid.centres
-    cell, survivors = x[1] - x[0], quasi_stationary(toy.chain).distribution
+    cell, survivors = x[1] - x[0], quasi_stationary_state(toy.chain).distribution
     figure = figure_quasi_stationary(
         toy.name,
         x,

@@ -94,9 +94,9 @@ def predict_resetting(
 
 
 def _print_latex(law: str) -> None:
-    from theory.symbolic import derivation_names, derive
+    from theory.derivations import derivation_names, derive
 
-    known = derivation_names()
+    known = derivation_names("restart")
     law_name, _, values = (part.strip() for part in law.partition(":"))
     law_name = law_name.replace("-", "_")
     names = [name for name in known if name.split()[-1] == law_name]

@@ -83,9 +83,9 @@ def predict_weight_variance(
     """
     if latex:
         refuse_options(context, NUMBERS_ONLY, "numbers, without --latex")
-        from theory.symbolic_weight_variance import derivation_names, derive
+        from theory.derivations import derivation_names, derive
 
-        for name in derivation_names():
+        for name in derivation_names("weight_variance"):
             click.echo(f"% {name}")
             click.echo(derive(name).latex())
         return

@@ -139,6 +139,11 @@ class SimulatedShares:
         strides: lengths of a step, ascending, > 0, shape (n,).
         predicted: P at these, shape (n,).
         simulated: (stride, P of simulated walks).
+
+    Example:
+        >>> content = SimulatedShares("convolution", np.geomspace(0.01, 1, 10), np.linspace(0.01, 0.9, 10))
+        >>> content.label
+        'convolution'
     """
 
     label: str
@@ -163,6 +168,11 @@ def figure_flip_shares(contents: Sequence[SimulatedShares]) -> Figure:
 
     Raises:
         ValueError: without any content.
+
+    Example:
+        >>> content = SimulatedShares("convolution", np.geomspace(0.01, 1, 10), np.linspace(0.01, 0.9, 10))
+        >>> len(figure_flip_shares([content]).axes) >= 1
+        True
     """
     if not contents:
         raise ValueError("contents is empty: give at least one")

@@ -51,6 +51,11 @@ class LagTemperatures:
         lags: n, whole numbers >= 1, ascending, shape (n,) [updates].
         exact: T_eff(n), finite, shape (n,).
         simulated: (lag, simulated temperature); those beyond the last lag of the line are counted, not drawn.
+
+    Example:
+        >>> content = LagTemperatures(np.arange(1, 11), np.linspace(1.0, 0.1, 10))
+        >>> int(content.lags[-1]), float(content.exact[-1])
+        (10, 0.1)
     """
 
     lags: npt.NDArray[np.int64]
@@ -94,6 +99,14 @@ def figure_effective_temperature(
 
     Raises:
         ValueError: for frequencies or spectra out of range, an order without a spectrum, no orders, or white <= 0.
+
+    Example:
+        >>> content = LagTemperatures(np.arange(1, 11), np.linspace(1.0, 0.1, 10))
+        >>> frequencies = np.linspace(0.01, np.pi, 50)
+        >>> spectra, modes = {"reshuffled": frequencies / np.pi}, {"curvature 1": {"reshuffled": content}}
+        >>> figure = figure_effective_temperature("SGD", frequencies, spectra, modes, white=1.0)
+        >>> len(figure.axes)
+        2
     """
     frequencies = np.asarray(frequencies, dtype=float)
     if frequencies.ndim != 1 or len(frequencies) < 2 or not (frequencies[0] > 0 and (np.diff(frequencies) > 0).all()):

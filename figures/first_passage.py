@@ -111,6 +111,10 @@ def figure_curves(accuracy: Floats, target: float, *, perturbed: Mapping[str, tu
 
     Returns:
         The figure.
+
+    Example:
+        >>> accuracy = np.array([[0.5, 0.7, 0.9], [0.4, 0.6, 0.7]])
+        >>> figure = figure_curves(accuracy, 0.9, perturbed={"shrink": (1, accuracy[::-1])})
     """
     figure, axes = panels(1 + len(perturbed))
     colours = colours_of(perturbed)
@@ -355,6 +359,11 @@ def figure_survival(
 
     Returns:
         The figure.
+
+    Example:
+        >>> passages = FirstPassages(np.array([2, 3, 3, 8, 10]), np.array([True, True, True, True, False]))
+        >>> len(figure_survival(Survival.of(passages), residuals={}).axes)
+        1
     """
     perturbed = any(residuals.values())
     figure, axes = panels(2 if perturbed else 1, sharex=False)

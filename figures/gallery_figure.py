@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from figures.style import png_bytes
 
 SOURCES = ("theory", "simulation", "published curves", "measured")
-"""From what a figure is drawn: closed forms; a seeded simulation, made on the spot or, where that takes long, recorded in
-``figures/data``; curves that a paper's authors have published, summarised there; trainings of ours, recorded there."""
+"""From what a figure is drawn: closed forms; a seeded simulation, made on the spot or, where that takes long, recorded
+in ``figures/data``; curves that a paper's authors have published, summarised there; trainings of ours, recorded there.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ def gallery_png(figure: Figure) -> bytes:
 
     Returns:
         The file's content; equal figures have equal bytes.
+
+    Example:
+        >>> gallery_png(Figure(figsize=(1, 1)))[1:4]
+        b'PNG'
     """
     from PIL import Image  # comes with matplotlib
 

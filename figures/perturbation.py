@@ -238,6 +238,11 @@ def figure_training_time(
     Returns:
         The figure, with one panel per protocol.
 
+    Example:
+        >>> measured = {"shrink": [(5, Estimate(14.0, 0.8, 60)), (10, Estimate(16.0, 0.8, 60))]}
+        >>> len(figure_training_time(Estimate(20.0, 1.0, 100), {}, measured, horizon=40).axes)
+        1
+
     Reference: [meir2025] arXiv 2502.04121 v1, Fig. 6, in epochs instead of ratios
     """
     labels = list(dict.fromkeys([*predictions, *measured]))
@@ -282,6 +287,11 @@ def figure_speed_up(predictions: Predictions, measured: Measured, *, horizon: in
 
     Returns:
         The figure.
+
+    Example:
+        >>> measured = {"shrink": [(5, Estimate(1.4, 0.1, 60)), (10, Estimate(1.2, 0.1, 60))]}
+        >>> len(figure_speed_up({}, measured, horizon=40).axes)
+        1
 
     Reference: [meir2025] arXiv 2502.04121 v1, Fig. 6; a ratio of restricted means, where they extrapolated
     """

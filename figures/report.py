@@ -23,6 +23,10 @@ class ReportTable:
         header: names of the columns.
         rows: cells, as they are to be read.
         verdict_column: name of the column by which rows are coloured: its cells begin with a word of ``VERDICTS``.
+
+    Example:
+        >>> ReportTable(("quantity", "verdict"), [("E[T]", "agrees")], verdict_column="verdict").header
+        ('quantity', 'verdict')
     """
 
     header: Sequence[str]
@@ -67,6 +71,12 @@ class ReportFigure:
         png: content of a PNG file.
         caption: what is seen, and how to read it.
         alternative: what the image shows, for those who can't see it.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from figures.style import png_bytes
+        >>> ReportFigure(png_bytes(Figure(figsize=(1, 1))), "Nothing.", "An empty square.").source[:22]
+        'data:image/png;base64,'
     """
 
     png: bytes
@@ -93,6 +103,10 @@ class ReportSection:
         figure: an image.
         table: a table.
         notes: small print below, such as the numbered notes of the table.
+
+    Example:
+        >>> ReportSection("Means", ["Both agree."], table=ReportTable(("a", "b"), [("1", "1")])).heading
+        'Means'
     """
 
     heading: str
@@ -115,6 +129,13 @@ def render_report(
 
     Returns:
         A stand-alone page.
+
+    Example:
+        >>> page = render_report(
+        ...     title="Restart", lead="It helps.", sections=[ReportSection("Means", ["a < b"])], environment={"seed": 0}
+        ... )
+        >>> "<h2>Means</h2>" in page, "a &lt; b" in page
+        (True, True)
     """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),

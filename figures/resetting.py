@@ -44,6 +44,12 @@ class RestartMeans:
         means: E[T] there, > 0, possibly ``inf``, but not everywhere, shape (n,) [time].
         optimum: the best rate or interval; None to say nothing of it.
         simulated: (rate or interval, mean of simulated runs); those with an infinite value are not drawn.
+
+    Example:
+        >>> rates = np.geomspace(0.1, 10, 30)
+        >>> content = RestartMeans(rates, (np.exp(np.sqrt(rates)) - 1) / rates)
+        >>> content.means.shape
+        (30,)
     """
 
     values: Floats
@@ -83,6 +89,13 @@ def figure_restart_mean(
 
     Raises:
         ValueError: if both panels are left out, or the mean without restarts is not > 0.
+
+    Example:
+        >>> rates = np.geomspace(0.1, 10, 30)
+        >>> content = RestartMeans(rates, (np.exp(np.sqrt(rates)) - 1) / rates)
+        >>> figure = figure_restart_mean("Brownian motion", rate=content, interval=None, undisturbed=np.inf)
+        >>> len(figure.axes)
+        1
     """
     if not undisturbed > 0:
         raise ValueError(f"undisturbed={undisturbed} must be > 0, inf where infinite")

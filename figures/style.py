@@ -77,6 +77,13 @@ def styled() -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Example:
+        >>> before = matplotlib.rcParams["axes.grid"]
+        >>> with styled():
+        ...     inside = matplotlib.rcParams["axes.grid"]
+        >>> inside, matplotlib.rcParams["axes.grid"] == before
+        (True, True)
     """
     with matplotlib.style.context(["default", _SETTINGS]):
         yield
@@ -90,6 +97,12 @@ def png_bytes(figure: Figure) -> bytes:
 
     Returns:
         The file's content.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure(figsize=(1, 1))
+        >>> png_bytes(figure)[:4], png_bytes(figure) == png_bytes(figure)
+        (b'\\x89PNG', True)
     """
     buffer = io.BytesIO()
     with styled():

@@ -50,7 +50,7 @@ _CURVES: dict[str, tuple[str, dict[str, Any]]] = {
         "predicted: renewal",
         {"color": COLOURS[2], "linestyle": (0, (1, 1.6)), "linewidth": 2.6, "zorder": 3.3},
     ),
-    "full_reset": ("full resetting, exact", {"color": GREY, "zorder": 3}),
+    "full_reset": ("full resetting, exact", {"color": GREY, "linestyle": (0, (6, 1.5, 1.2, 1.5)), "zorder": 3}),
 }
 
 
@@ -81,6 +81,11 @@ def figure_toy_speed_up(
 
     Raises:
         ValueError: for fewer than two intervals, intervals out of order, or speed-ups that do not fit them.
+
+    Example:
+        >>> figure = figure_toy_speed_up("double well", [1, 5, 10], exact=[0.8, 1.9, 1.6], rare=[0.5, 1.6, 1.5])
+        >>> len(figure.axes)
+        1
 
     Reference: [meir2025] arXiv 2502.04121 v1, Fig. 6, for a model with exact answers
     """
@@ -172,7 +177,7 @@ def figure_quasi_stationary(
     above.set_ylim(shown.min() - margin, shown.max() + margin)
     above.plot(x, height, color=INK)
     below.fill_between(x, survivors, color=tint(COLOURS[0], 0.35), linewidth=0, zorder=2)
-    below.plot(x, start, color=GREY, zorder=3)
+    below.plot(x, start, color=GREY, linestyle="--", zorder=3)
     below.plot(x, moved, color=COLOURS[1], zorder=3)
     below.set_ylim(0, 1.08 * peak)
     # What is met lies on the other side than where runs begin.
@@ -187,7 +192,7 @@ def figure_quasi_stationary(
     below.set_xlabel("x")
     target_handles = (Line2D([], [], color=COLOURS[2], linewidth=1.4), Patch(facecolor=tint(COLOURS[2], 0.14)))
     entries: Entries = [
-        (Line2D([], [], color=GREY), "at the start"),
+        (Line2D([], [], color=GREY, linestyle="--"), "at the start"),
         (Patch(facecolor=tint(COLOURS[0], 0.35)), "survivors, quasi-stationary"),
         (Line2D([], [], color=COLOURS[1]), f"survivors after {perturbation}"),
         (target_handles, f"target {target:g}, and beyond"),

@@ -41,10 +41,10 @@ class SharpnessPath:
         outside: whether a prediction is outside its regime, for each step; None if none is.
 
     Example:
-        >>> steps = np.arange(0.0, 100.0, 10.0)
+        >>> steps = np.arange(10.0, 110.0, 10.0)
         >>> path = SharpnessPath("PGD", steps, predicted=2.0 + 0.01 * steps)
         >>> path.label, float(path.predicted[0])
-        ('PGD', 2.0)
+        ('PGD', 2.1)
     """
 
     label: str
@@ -89,7 +89,7 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
         ValueError: without a path, or if no prediction is > 0.
 
     Example:
-        >>> steps = np.arange(0.0, 100.0, 10.0)
+        >>> steps = np.arange(10.0, 110.0, 10.0)
         >>> path = SharpnessPath("PGD", steps, predicted=2.0 + 0.01 * steps)
         >>> len(figure_widening_valley("widening valley", [path]).axes)
         1

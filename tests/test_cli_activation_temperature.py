@@ -292,11 +292,12 @@ def test_epochs_are_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_presets_are_valid_and_shown() -> None:
-    assert experiment_presets("activation-temperature") == ["cifar10-resnet20", "cifar10-resnet20-small", "digits"]
-    for name in experiment_presets("activation-temperature"):
+    presets = ["cifar10-resnet20", "cifar10-resnet20-small", "digits", "quick"]
+    assert experiment_presets("activation-temperature") == presets
+    for name in presets:
         config = CoolingStudyConfig.from_dict(load_experiment("activation-temperature", name))
         assert set(config.swept) <= set(config.schedules)
-        assert len(config.schedules) >= 6
+        assert len(config.schedules) >= (4 if name == "quick" else 6)
         shown = validate("--preset", name, "--show-preset")
         assert shown.exit_code == 0
         assert "[training]" in shown.output

@@ -77,13 +77,13 @@ def test_help_has_examples_and_presets_are_shown() -> None:
     result = validate("-h")
     assert result.exit_code == 0
     assert result.output.count("jostle validate weight-variance") >= 4
-    assert experiment_presets("weight-variance") == ["digits", "lenet-cifar10"]
+    assert experiment_presets("weight-variance") == ["digits", "lenet-cifar10", "quick"]
     for name in experiment_presets("weight-variance"):
         shown = validate("--show-preset", "--preset", name)
         assert shown.exit_code == 0
         assert "burn_in" in shown.stdout
         values = load_experiment("weight-variance", name)
-        assert values.pop("pairs") >= 2
+        assert values.pop("pairs") >= (0 if name == "quick" else 2)
         assert len(VarianceConfig.from_dict(values).orders) == 2
 
 
@@ -229,7 +229,7 @@ def test_a_deviation_is_seen_from_where_the_table_says() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--preset", "nothing"), "preset 'nothing' does not exist; choose digits, lenet-cifar10"),
+        (("--preset", "nothing"), "preset 'nothing' does not exist; choose digits, lenet-cifar10, quick or"),
         (("--runs", 3), "runs=3 must be a whole number >= 4"),
         (("--recorded", 5), "epochs=5 must be >= 20"),
         (("--order", "sorted"), "order='sorted' must be one of"),

@@ -17,8 +17,8 @@ SMALL = tuple(f"{name}-small" for name in PAPERS)
 
 
 def test_what_comes_with_jostle() -> None:
-    assert recipe_names() == sorted((*PAPERS, *SMALL, "digits-demo"))
-    assert study_names() == ["digits-demo", "meir2025"]
+    assert recipe_names() == sorted((*PAPERS, *SMALL, "digits-demo", "digits-quick"))
+    assert study_names() == ["digits-demo", "digits-quick", "meir2025"]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -27,7 +27,7 @@ def test_a_recipe_is_a_valid_training_of_a_network_that_exists(name) -> None:
     config = TrainingConfig.from_dict(values)
     assert config.model in MODELS
     assert "label_noise" in values  # whose default is not 0
-    assert config.data == ("digits" if name in (*SMALL, "digits-demo") else "cifar10")
+    assert config.data == ("digits" if name in (*SMALL, "digits-demo", "digits-quick") else "cifar10")
     assert config.precision == "float32" or config.device == "auto"
     assert TrainingConfig.from_dict(values | {"members": 3, "seed": 8}).members == 3
 
@@ -114,7 +114,7 @@ def test_a_training_is_no_study(tmp_path) -> None:
         ValueError, match=r"preset 'he2016' is a training without perturbations, for jostle train --preset"
     ):
         load_study("he2016")
-    with pytest.raises(ValueError, match="preset 'he2017' does not exist; choose digits-demo, meir2025 or the path"):
+    with pytest.raises(ValueError, match="preset 'he2017' does not exist; choose digits-demo, digits-quick, meir2025 or"):
         load_study("he2017")
     assert load_recipe("digits-demo") == load_study("digits-demo")["training"]
     path = tmp_path / "mine.toml"
