@@ -149,7 +149,7 @@ def draw_time_to_target() -> Figure:
         left.set_xlabel("epochs to an accuracy of 95 %; below 0: faster")
         _survival(right)
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
-        legend_below(figure, claimed_entries(rows, claim=PERCENTAGES), columns=4)
+        legend_below(figure, claimed_entries(rows, claim=PERCENTAGES), columns=2)
     return figure
 
 

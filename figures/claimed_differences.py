@@ -85,7 +85,7 @@ def figure_claimed_differences(
         plot_claimed_differences(ax, found)
         ax.set_xlabel(words)
     everything = [each for found in quantities.values() for each in found]
-    legend_below(figure, claimed_entries(everything, claim=claim), columns=4)
+    legend_below(figure, claimed_entries(everything, claim=claim), columns=2)
     return figure
 
 
