@@ -49,6 +49,11 @@ class SimulatedFlips:
         patterns: compared at each rate.
         replicas: that are complete.
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> found = simulate_flips(GaussianFlips(4, 1.0), [0.0, 0.1], np.random.default_rng(0), replicas=8)
+        >>> int(found.changed[0]), len(found.shares), found.replicas
+        (0, 2, 8)
     """
 
     flips: GaussianFlips
@@ -154,6 +159,13 @@ class CooledLoops:
         temperatures: T of all patterns there are, likewise [bits].
         measured: T of those that were looked at, likewise [bits].
         capped: whether the rate was at the cap, likewise.
+
+    Example:
+        >>> controller, truth = CoolingController(ErfLink(0.0, 1.2)), ErfLink(-3.0, 1.2)
+        >>> rng = np.random.default_rng(0)
+        >>> loops = simulate_cooling(controller, truth, [3.0, 2.0, 1.0], rng, start_log_rate=-2.0, replicas=2)
+        >>> loops.log_rates.shape, loops.capped_shares.tolist()
+        ((2, 3), [0.0, 0.0])
     """
 
     targets: Floats

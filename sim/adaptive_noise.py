@@ -46,6 +46,11 @@ class Landscape:
         target: where the first coordinate has found what it looks for; ``inf`` for nothing.
         bottom: the lowest loss, by the coefficients.
         height: the loss of the start above the bottom.
+
+    Example:
+        >>> landscape = Landscape(slope=[[0.0, 1.0, 0.0, 0.0]], start=[2.0], noise=[0.1])  # U = x^2 / 2
+        >>> landscape.height
+        2.0
     """
 
     slope: Floats
@@ -104,6 +109,10 @@ def quadratic_landscape(
 
     Raises:
         ValueError: for numbers out of range.
+
+    Example:
+        >>> quadratic_landscape([1.0, 0.5], start=2.0, noise=0.1).height
+        3.0
     """
     curvature = np.atleast_1d(real_numbers("curvature", curvature))
     slope = np.zeros((len(curvature), 4))
@@ -185,6 +194,14 @@ class SimulatedTrainings:
         update_sizes: its second, before the noise, shape (n, m).
         replicas: that are complete.
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> found = simulate_adaptive_noise(
+        ...     double_well_landscape(), NoiseSchedule("fixed", (0.2, 0.2, 0.2)), np.random.default_rng(0),
+        ...     learning_rate=0.05, steps=100, replicas=8
+        ... )
+        >>> found.replicas, found.phases.shape == found.losses.shape, bool(0 <= found.found.value <= 1)
+        (8, True, True)
     """
 
     landscape: Landscape
@@ -262,6 +279,17 @@ def simulate_adaptive_noise(
 
     Raises:
         ValueError: for numbers out of range, or if a replica diverges.
+
+    Example:
+        >>> from theory.adaptive_noise import injected_variances
+        >>> landscape = quadratic_landscape([1.0, 0.5], noise=0.0)
+        >>> found = simulate_adaptive_noise(
+        ...     landscape, NoiseSchedule("fixed", (0.1, 0.1, 0.1)), np.random.default_rng(0),
+        ...     learning_rate=0.1, steps=400, burn_in=200, replicas=64
+        ... )
+        >>> exact = injected_variances(HeavyBall(0.1, [1.0, 0.5]), 0.1).weight
+        >>> [bool(abs(one.value - e) < 4 * one.standard_error) for one, e in zip(found.weight_variance, exact)]
+        [True, True]
     """
     from sim.phased_noise import run_phased_noise
 
@@ -350,6 +378,14 @@ def constant_of_equal_noise(found: SimulatedTrainings) -> NoiseSchedule:
 
     Raises:
         ValueError: if there was more noise than an epsilon can be.
+
+    Example:
+        >>> found = simulate_adaptive_noise(
+        ...     double_well_landscape(), NoiseSchedule("fixed", (0.2, 0.2, 0.2)), np.random.default_rng(0),
+        ...     learning_rate=0.05, steps=100, replicas=8
+        ... )
+        >>> [round(epsilon, 12) for epsilon in constant_of_equal_noise(found).epsilon]
+        [0.2, 0.2, 0.2]
     """
     epsilon = math.sqrt(float(found.injected.mean()))
     return NoiseSchedule("fixed", (epsilon, epsilon, epsilon))

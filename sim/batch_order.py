@@ -37,6 +37,10 @@ def batches_per_epoch(samples: int, batch_size: int) -> int:
 
     Raises:
         ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
+
+    Example:
+        >>> batches_per_epoch(500, 32)
+        15
     """
     total, size = checked_batch_size(samples, batch_size)
     return total // size
@@ -100,6 +104,11 @@ def with_replacement_epochs(samples: int, batch_size: int, rng: np.random.Genera
 
     Raises:
         ValueError: unless both are whole numbers and 1 <= batch_size <= samples.
+
+    Example:
+        >>> epochs = with_replacement_epochs(10, 3, np.random.default_rng(0))
+        >>> next(epochs).shape, next(epochs).shape
+        ((3, 3), (3, 3))
     """
     total, size = checked_batch_size(samples, batch_size)
     return (with_replacement(total, size, rng) for _ in itertools.count())

@@ -39,6 +39,13 @@ class SimulatedTemperatures:
         response: d theta_{k+h} / d f_k of one twin each, likewise [weight^2 / loss].
         squared_velocity: mean of v^2, shape (replicas, n) [weight^2].
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> from theory.gradient_noise import WhiteNoise
+        >>> modes, rng = HeavyBall(learning_rate=0.1, curvature=[0.5, 2.0]), np.random.default_rng(0)
+        >>> found = simulate_effective_temperature(modes, WhiteNoise(), rng, lags=[1, 2], steps=100, replicas=8)
+        >>> len(found.temperature(2)), found.temperature_samples(1).shape
+        (2, (8, 2))
     """
 
     modes: HeavyBall
@@ -133,6 +140,16 @@ def simulate_effective_temperature(
     Raises:
         ValueError: for a noise that has no simulation here, numbers out of range, steps that are no whole epochs, a
             flat mode, or lags after which a mode does not answer.
+
+    Example:
+        >>> from theory.effective_temperature import lag_temperature
+        >>> from theory.gradient_noise import WhiteNoise
+        >>> modes, noise = HeavyBall(learning_rate=0.1, curvature=[0.5, 2.0], momentum=0.9), WhiteNoise()
+        >>> rng = np.random.default_rng(0)
+        >>> found = simulate_effective_temperature(modes, noise, rng, lags=[1], steps=200, replicas=64)
+        >>> exact = lag_temperature(modes, noise, 1)
+        >>> [bool(abs(one.value - e) < 4 * one.standard_error) for one, e in zip(found.temperature(1), exact)]
+        [True, True]
     """
     from sim.fluctuation_response import run_fluctuation_response
     from sim.gaussian_noise import filter_of

@@ -46,6 +46,15 @@ class Passages:
         requested: runs asked for; n is less after Ctrl-C.
         method: ``"exact"`` (drawn from the law) or ``"bridge"`` (time steps).
         time_step: dt; None without.
+
+    Example:
+        >>> arrived = np.array([True, False, True])
+        >>> passages = Passages(np.array([0.5, 2.0, 1.1]), arrived, arrived, None, 3, "exact")
+        >>> passages.restricted_mean().value
+        1.2
+        >>> passages.mean()
+        Traceback (most recent call last):
+        ValueError: 33.333% of the runs were stopped at the horizon: E[T] is not identified. ...
     """
 
     times: Floats
@@ -108,6 +117,12 @@ class Diffusion:
         lower: second target; -inf for none.
         window: (low, high), the places of the table's first and last entry; the force is constant outside.
         steepness: largest |F'| where it matters; 0 for a constant force.
+
+    Example:
+        >>> from theory.potentials import double_well
+        >>> particle = Diffusion.of_potential(double_well(), diffusivity=0.2, start=-1.0, target=1.0)
+        >>> (particle.force + 0.0).tolist()  # coefficients of 4 x - 4 x^3
+        [0.0, 4.0, 0.0, -4.0]
     """
 
     force: Floats
@@ -264,6 +279,13 @@ def simulate_diffusion(
 
     Raises:
         ValueError: for an invalid number.
+
+    Example:
+        >>> process = Diffusion.of_law(DriftDiffusion(distance=1.0, drift=1.0, diffusivity=1.0))
+        >>> found = simulate_diffusion(process, 500, np.random.default_rng(0), horizon=1.0)
+        >>> exact = DriftDiffusion(1.0, 1.0, 1.0).survival(1.0)
+        >>> bool(abs(np.mean(~found.arrived) - exact) < 0.1), found.method
+        (True, 'bridge')
     """
     from sim.langevin import CENSORED, LOWER, UPPER, first_passages
 

@@ -135,6 +135,13 @@ class LeastSquaresVariances:
         zero_frequency_share: S(0) / sigma^2.
         replicas: that are complete.
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> problem = LeastSquares.gaussian(40, [2.0, 0.5], 0.3, rng)
+        >>> found = simulate_least_squares(problem, 4, rng, learning_rate=0.1, epochs=5, replicas=4)
+        >>> found.replicas, len(found.weight_variance), found.modes.learning_rate
+        (4, 2, 0.1)
     """
 
     problem: LeastSquares
@@ -233,6 +240,14 @@ def simulate_least_squares(
     Raises:
         ValueError: for arguments out of range, a mode so flat that the default burn-in would exceed 10^7 steps, indices
             beyond the data, or weights that diverge.
+
+    Example:
+        >>> problem = LeastSquares.gaussian(40, [2.0, 0.5], 0.3, np.random.default_rng(0))
+        >>> found = simulate_least_squares(
+        ...     problem, 4, np.random.default_rng(1), learning_rate=0.1, epochs=5, frozen=True, replicas=4
+        ... )
+        >>> [bool(abs(share.value) < 1e-12) for share in found.zero_frequency_share]
+        [True, True]
     """
     samples, directions = problem.inputs.shape
     batches = batches_per_epoch(samples, whole_number("batch_size", batch_size, 1))

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from sim.ensemble import Progress, available_threads, run_in_chunks
-from sim.perceptron_training import SharedTraining, mean_batch, training_samples
-from sim.random_streams import kernel_key
+from sim.ensemble import Progress
+from sim.perceptron_replicas import PRODUCTS_PER_SECOND, SECONDS_PER_STEP, SimulationCost, Sizes, run_replicas
+from sim.perceptron_training import SharedTraining
 from theory.absorbing import Floats, whole_number
 from theory.batch_selection import BatchSelection
 from theory.estimate import Estimate
@@ -35,27 +36,8 @@ FIELD = 2.0**-13
 LARGEST_NONLINEARITY = 0.01
 """Most that a field half as strong may change the response, in units of the largest response."""
 
-LARGEST_BYTES = 16e9
-"""Memory beyond which a simulation is refused."""
-
-PRODUCTS_PER_SECOND = 1e9
-"""Of one ordinary core: inputs times weights, read once for field and force together."""
-
-SECONDS_PER_STEP, SECONDS_PER_TIME = 1e-4, 5e-4
-"""What a step and a recorded time take besides."""
-
-
-@dataclass(frozen=True)
-class SimulationCost:
-    """What a simulation will take.
-
-    Attributes:
-        memory: the most that is held at a time [bytes].
-        seconds: on so many ordinary cores as there are threads.
-    """
-
-    memory: float
-    seconds: float
+SECONDS_PER_TIME = 5e-4
+"""What a recorded time takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,18 +221,15 @@ def cost(
         5.2
     """
     recorded, pushed = _checked_times(times, field_times)
-    size, count = whole_number("dimensions", dimensions, 2), whole_number("replicas", replicas, 2)
-    samples, steps = training_samples(model, size), recorded[-1]
-    mean_batch(selection, samples)
-    width = min(available_threads() if threads is None else whole_number("threads", threads, 1), count)
-    pairs = float(samples) * size
+    sizes = Sizes.of(model, selection, dimensions=dimensions, replicas=replicas, threads=threads)
+    size, count, steps, pairs = sizes.dimensions, sizes.replicas, recorded[-1], sizes.pairs
     trajectories = 1 + two_replicas + len(pushed) + bool(pushed)
     results = 8.0 * count * (len(recorded) * (len(recorded) + len(pushed) + 12))
-    each = 4 * pairs + 8.0 * size * (len(recorded) + 3 * trajectories) + 8.0 * samples * 10
+    each = 4 * pairs + 8.0 * size * (len(recorded) + 3 * trajectories) + 8.0 * sizes.samples * 10
     moves = (1 + two_replicas) * steps + sum(steps - t for t in pushed) + (steps - pushed[0] if pushed else 0)
     products = pairs * (8 + moves * selection.batch_fraction + len(recorded))
     seconds = products / PRODUCTS_PER_SECOND + SECONDS_PER_STEP * steps + SECONDS_PER_TIME * len(recorded)
-    return SimulationCost(results + width * each, seconds * count / width)
+    return SimulationCost(results + sizes.at_once * each, seconds * count / sizes.at_once)
 
 
 def _checked_times(times: Sequence[int], field_times: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -302,13 +281,22 @@ def simulate_perceptron(
     Raises:
         ValueError: for arguments out of range, batches that cannot be, too much memory, or weights that diverge.
         KeyboardInterrupt: if fewer than two replicas were complete.
+
+    Example:
+        >>> from theory.batch_selection import BernoulliBatches
+        >>> model, rng = MixturePerceptron(2.0, 0.5, weight_decay=0.5), np.random.default_rng(0)
+        >>> found = simulate_perceptron(
+        ...     model, PerceptronTraining(0.2), BernoulliBatches(0.5), rng, dimensions=20, times=[0, 5], replicas=4
+        ... )
+        >>> found.train_loss.shape, bool(found.train_loss[:, 1].mean() < found.train_loss[:, 0].mean())
+        ((4, 2), True)
     """
     recorded, pushed = _checked_times(times, field_times)
     strength = number("field_strength", field_strength)
     if not 1e-9 <= strength <= 1e3:
         raise ValueError(f"field_strength={field_strength} must lie between 1e-09 and 1000")
     selection.check(training.learning_rate)
-    needed = cost(
+    cost(
         model,
         selection,
         dimensions=dimensions,
@@ -317,12 +305,11 @@ def simulate_perceptron(
         two_replicas=two_replicas,
         field_times=pushed,
         threads=threads,
-    ).memory
-    if needed > LARGEST_BYTES:
-        raise ValueError(
-            f"dimensions={dimensions} and {len(recorded)} times of replicas={replicas} need {needed / 1e9:.1f} GB, "
-            f"more than {LARGEST_BYTES / 1e9:g}: take fewer dimensions, times, replicas or threads"
-        )
+    ).refuse_too_large(
+        f"dimensions={dimensions} and {len(recorded)} times of replicas={replicas}",
+        "dimensions, times, replicas or threads",
+    )
+    dimensions, replicas = int(dimensions), int(replicas)  # whole, but maybe 200.0
     points, levels = len(recorded), len(QUANTILE_LEVELS)
     correlation, response = np.zeros((replicas, points, points)), np.zeros((replicas, points, len(pushed)))
     halved, quantiles = np.zeros((replicas, points)), np.zeros((replicas, points, levels))
@@ -330,10 +317,8 @@ def simulate_perceptron(
     # Trajectories: the first, the second replica, the twin with half the field, the twins.
     selected = [0] + [1] * two_replicas + [0] * (bool(pushed) + len(pushed))
     half, twins = 1 + two_replicas, 2 + two_replicas
-    key, cancel = kernel_key(rng), np.zeros(1, np.bool_)
 
-    def run(replica: int) -> None:
-        own = np.random.default_rng([*key.tolist(), replica])
+    def run(replica: int, own: np.random.Generator, cancel: npt.NDArray[np.bool_]) -> None:
         shared = SharedTraining(model, training, selection, dimensions, selected, own)
         shared.active = np.arange(1 + two_replicas)
         field = strength * own.spawn(1)[0].choice([-1.0, 1.0], size=dimensions)
@@ -371,13 +356,7 @@ def simulate_perceptron(
             place += 1
         correlation[replica] = visited @ visited.T / dimensions
 
-    def kernel(first: int, stop: int) -> None:
-        for replica in range(first, stop):
-            run(replica)
-
-    done = run_in_chunks(kernel, replicas, threads=threads, chunk=1, progress=progress, cancel=cancel)
-    if done < 2:
-        raise KeyboardInterrupt
+    done = run_replicas(run, replicas, rng, threads=threads, progress=progress)
     norms = np.diagonal(correlation[:done], axis1=1, axis2=2)
     return SimulatedPerceptron(
         model,

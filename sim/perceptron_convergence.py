@@ -12,11 +12,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from sim.ensemble import Progress, available_threads, run_in_chunks
-from sim.perceptron import LARGEST_BYTES, PRODUCTS_PER_SECOND, SECONDS_PER_STEP, SimulationCost
-from sim.perceptron_training import SharedTraining, mean_batch, training_samples
-from sim.random_streams import kernel_key
+from sim.ensemble import Progress
+from sim.perceptron_replicas import PRODUCTS_PER_SECOND, SECONDS_PER_STEP, SimulationCost, Sizes, run_replicas
+from sim.perceptron_training import SharedTraining
 from theory.absorbing import Floats, whole_number
 from theory.batch_selection import BatchSelection
 from theory.estimate import Estimate
@@ -51,6 +51,16 @@ class ConvergedPerceptrons:
         test_error: probability that a new sample has v < 0.
         margin_quantiles: of v sqrt(N) / |w| over the training samples, at ``QUANTILE_LEVELS``, shape (R, 2, levels).
         replica_distance: |w_1 - w_2|^2 / N of where both ended, shape (R,).
+
+    Example:
+        >>> from theory.batch_selection import FullBatch
+        >>> model = MixturePerceptron(sample_ratio=0.5, noise_variance=1.0, loss="squared_hinge")
+        >>> rng = np.random.default_rng(0)
+        >>> found = simulate_to_convergence(
+        ...     model, PerceptronTraining(0.4), FullBatch(), rng, dimensions=40, most_steps=500, replicas=2
+        ... )
+        >>> found.steps.shape, bool((found.replica_distance < 1e-12).all())  # without noise both end in one place
+        ((2, 2), True)
     """
 
     model: MixturePerceptron
@@ -180,12 +190,9 @@ def cost_at_most(
         >>> round(most.seconds)
         9
     """
-    size, count = whole_number("dimensions", dimensions, 2), whole_number("replicas", replicas, 2)
+    sizes = Sizes.of(model, selection, dimensions=dimensions, replicas=replicas, threads=threads)
     most, every = whole_number("most_steps", most_steps, 1), whole_number("check_every", check_every, 1)
-    samples = training_samples(model, size)
-    mean_batch(selection, samples)
-    width = min(available_threads() if threads is None else whole_number("threads", threads, 1), count)
-    pairs = float(samples) * size
+    size, count, samples, width, pairs = sizes.dimensions, sizes.replicas, sizes.samples, sizes.at_once, sizes.pairs
     products = pairs * (8 + 2 * most * (selection.batch_fraction + 0.5 / every))
     memory = width * (4 * pairs + 48.0 * size + 80.0 * samples) + 150.0 * count
     seconds = products / PRODUCTS_PER_SECOND + SECONDS_PER_STEP * most * (1 + 1 / every)
@@ -246,7 +253,7 @@ def simulate_to_convergence(
     if not 0 < bound < math.inf:
         raise ValueError(f"loss_bound={loss_bound} must be finite and > 0")
     selection.check(training.learning_rate)
-    needed = cost_at_most(
+    cost_at_most(
         model,
         selection,
         dimensions=dimensions,
@@ -254,20 +261,13 @@ def simulate_to_convergence(
         check_every=check_every,
         replicas=replicas,
         threads=threads,
-    ).memory
-    if needed > LARGEST_BYTES:
-        raise ValueError(
-            f"dimensions={dimensions} need {needed / 1e9:.1f} GB, more than {LARGEST_BYTES / 1e9:g}: take fewer "
-            f"dimensions or threads"
-        )
+    ).refuse_too_large(f"dimensions={dimensions}", "dimensions or threads")
     size, count, most = int(dimensions), int(replicas), int(most_steps)
     steps = np.full((count, 2), math.inf)
     overlap, norm, loss, accuracy = np.zeros((4, count, 2))
     quantiles, distance = np.zeros((count, 2, len(QUANTILE_LEVELS))), np.zeros(count)
-    key, cancel = kernel_key(rng), np.zeros(1, np.bool_)
 
-    def run(replica: int) -> None:
-        own = np.random.default_rng([*key.tolist(), replica])
+    def run(replica: int, own: np.random.Generator, cancel: npt.NDArray[np.bool_]) -> None:
         shared = SharedTraining(model, training, selection, size, [0, 1], own)
         for t in range(most + 1):
             if cancel[0]:
@@ -297,13 +297,7 @@ def simulate_to_convergence(
                 break
         distance[replica] = np.mean((shared.weights[0] - shared.weights[1]) ** 2)
 
-    def kernel(first: int, stop: int) -> None:
-        for replica in range(first, stop):
-            run(replica)
-
-    done = run_in_chunks(kernel, count, threads=threads, chunk=1, progress=progress, cancel=cancel)
-    if done < 2:
-        raise KeyboardInterrupt
+    done = run_replicas(run, count, rng, threads=threads, progress=progress)
     return ConvergedPerceptrons(
         model,
         training,

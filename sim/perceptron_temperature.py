@@ -15,7 +15,7 @@ import numpy as np
 from sim.perceptron import SimulatedPerceptron
 from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
-from theory.mean_field_temperature import LARGEST_DRIFT, MeanFieldTemperature
+from theory.mean_field_temperature import MeanFieldTemperature, drift_of
 from theory.noise_arguments import signed_lags
 
 
@@ -90,8 +90,8 @@ def simulated_temperature(
     )
     fluctuation = correlation[:, 0] - correlation[:, -min(period, longest) :].mean(axis=1)
     by_slope = _ratio("T_slope", fluctuation, response[:, 1:].sum(axis=1))
-    sizes = np.diagonal(found.correlation, axis1=1, axis2=2)[:, begins]
-    drift, reasons = _drift(sizes, fluctuation, first)
+    sizes = np.diagonal(found.correlation, axis1=1, axis2=2)[:, start:]
+    drift, reasons = drift_of(sizes, fluctuation, first, period)
     return MeanFieldTemperature(
         tuple(wanted.tolist()),
         by_lag,
@@ -113,17 +113,3 @@ def _ratio(what: str, above: Floats, below: Floats) -> Estimate:
         )
     ratio = above.mean() / answer.value
     return Estimate.from_samples(ratio + (above - ratio * below) / answer.value)
-
-
-def _drift(sizes: Floats, fluctuation: Floats, first: int) -> tuple[Estimate, tuple[str, ...]]:
-    """Change of C(t, t) from the first to the second half of the window, in units of the fluctuation."""
-    half = sizes.shape[1] // 2
-    if half == 0 or not fluctuation.mean() > 1e-9 * sizes.mean():
-        return Estimate(0.0, 0.0, 1), ()
-    drift = Estimate.from_samples((sizes[:, -half:].mean(axis=1) - sizes[:, :half].mean(axis=1)) / fluctuation.mean())
-    if abs(drift.value) <= max(LARGEST_DRIFT, 3 * drift.standard_error):
-        return drift, ()
-    return drift, (
-        f"C(t, t) changes by {drift.value:.2g} of C(0) - C(L) between t={first} and {first + sizes.shape[1] - 1}: the "
-        f"state is not stationary yet; start later",
-    )

@@ -25,6 +25,10 @@ class Perturbation:
         factor: of the present state.
         shift: added.
         spread: standard deviation of what is drawn anew, >= 0.
+
+    Example:
+        >>> Perturbation(factor=0.5, spread=0.1)  # half of the way to 0, and noise
+        Perturbation(factor=0.5, shift=0.0, spread=0.1)
     """
 
     factor: float
@@ -47,6 +51,10 @@ def shrink_and_perturb(shrink: float, perturb: float, fresh_deviation: float) ->
 
     Returns:
         The map.
+
+    Example:
+        >>> shrink_and_perturb(0.7, 0.3, fresh_deviation=2.0)
+        Perturbation(factor=0.7, shift=0.0, spread=0.6)
     """
     return Perturbation(shrink, 0.0, abs(perturb) * fresh_deviation)
 
@@ -60,6 +68,10 @@ def full_reset(initial_mean: float, initial_deviation: float) -> Perturbation:
 
     Returns:
         The map.
+
+    Example:
+        >>> full_reset(-1.0, 0.6)
+        Perturbation(factor=0.0, shift=-1.0, spread=0.6)
     """
     return Perturbation(0.0, initial_mean, initial_deviation)
 
@@ -92,6 +104,15 @@ def simulate_perturbed(
 
     Raises:
         ValueError: for an invalid number, or one of perturbation and interval without the other.
+
+    Example:
+        >>> from theory.potentials import double_well
+        >>> walk = EpochWalk(double_well(), 0.15, 0.2, 0.02, 0.0, 0.6, 0.9, (-2.6, 2.6))
+        >>> def mean_epochs(**protocol):
+        ...     return simulate_perturbed(walk, 500, np.random.default_rng(0), horizon=40, **protocol).times.mean()
+        >>> reset = full_reset(0.0, 0.6)
+        >>> bool(mean_epochs(perturbation=reset, interval=5) < 0.6 * mean_epochs())  # half begin in the wrong well
+        True
     """
     from sim.epochs import perturbed_passages
 

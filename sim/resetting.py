@@ -60,6 +60,13 @@ def simulate_restarted(
     Raises:
         ValueError: for an invalid number, a method that the law or the timer does not have, or restarts so early that
             hardly any attempt succeeds.
+
+    Example:
+        >>> from theory.diffusion_laws import Brownian
+        >>> law, timer = Brownian(distance=1.0, diffusivity=1.0), Exponential(2.5)
+        >>> mean = simulate_restarted(law, timer, 2000, np.random.default_rng(0)).mean()
+        >>> bool(abs(mean.value - Restarted(law, timer).mean) < 4 * mean.standard_error)
+        True
     """
     if method not in ("auto", "exact", "bridge"):
         raise ValueError(f"method={method!r} must be 'auto', 'exact' or 'bridge'")

@@ -44,6 +44,15 @@ class SimulatedVariances:
             the window.
         replicas: of each direction that are complete.
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> from theory.gradient_noise import WhiteNoise
+        >>> modes, rng = HeavyBall(learning_rate=0.1, curvature=[0.5, 2.0]), np.random.default_rng(0)
+        >>> found = simulate_weight_variance(modes, WhiteNoise(), rng, steps=100, replicas=8)
+        >>> found.replicas, len(found.weight_variance)
+        (8, 2)
+        >>> bool(found.correlation_time[0].value > found.correlation_time[1].value)  # flat directions are slow
+        True
     """
 
     modes: HeavyBall
@@ -84,6 +93,15 @@ def simulate_weight_variance(
     Raises:
         ValueError: for a noise that has no simulation here, numbers out of range, steps that are no whole epochs, or a
             mode so flat that the default burn-in would exceed 10^7 steps.
+
+    Example:
+        >>> from theory.epoch_noise import Reshuffled
+        >>> from theory.weight_variance import stationary_variances
+        >>> modes, noise = HeavyBall(learning_rate=0.1, curvature=[0.5, 2.0], momentum=0.9), Reshuffled(10)
+        >>> found = simulate_weight_variance(modes, noise, np.random.default_rng(0), steps=200, replicas=64)
+        >>> exact = stationary_variances(modes, noise).weight
+        >>> [bool(abs(one.value - e) < 4 * one.standard_error) for one, e in zip(found.weight_variance, exact)]
+        [True, True]
     """
     from sim.gaussian_noise import filter_of
     from sim.quadratic import run_quadratic

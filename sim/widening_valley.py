@@ -41,6 +41,12 @@ class SimulatedValley:
         across: E v^2, likewise.
         replicas: that are complete.
         requested: replicas asked for; more than ``replicas`` after Ctrl-C.
+
+    Example:
+        >>> valley, rng = Valley(10, 0.01), np.random.default_rng(0)
+        >>> found = simulate_valley(valley, "pgd", rng, noise_scale=0.01, sharpness=3.0, steps=[0, 5], replicas=2)
+        >>> found.steps.tolist(), len(found.across)
+        ([0, 5], 2)
     """
 
     valley: Valley

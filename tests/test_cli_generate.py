@@ -14,7 +14,7 @@ from cli import main
 from nnval.engine.config import TrainingConfig
 from nnval.engine.ensemble import train_ensemble
 from nnval.engine.recipes import load_recipe, recipe_names
-from nnval.training_script import ScriptNoise, training_script
+from nnval.training_script import ScriptNoise, standalone_script
 
 Generate = Callable[..., Result]
 
@@ -88,7 +88,7 @@ def test_finished_run_becomes_a_script_of_one_of_its_networks(generate: Generate
     assert "snapshots are left out" in result.output
     expected = dataclasses.replace(config, execution="loop", snapshots=(), first_member=1)
     words = ["jostle", "generate", "--run", "run", "--member", "1"]
-    assert Path("train.py").read_text() == training_script(expected, command=words)
+    assert Path("train.py").read_text() == standalone_script(expected, command=words)
     assert "--lr cannot be used with --run" in generate("--run", "run", "--lr", 1, "--out", "x.py").output
     assert generate("--run", "nowhere", "--out", "x.py").exit_code == 2
 
@@ -101,7 +101,7 @@ def test_noise_options(generate: Generate) -> None:
     assert generate("--noise", text, "--use-library", "--out", "library.py").exit_code == 0
     assert "from nnval.drop_in.adaptive_noise import AdaptiveNoise" in Path("library.py").read_text()
     assert constants(Path("library.py"))["NOISE_MODE"] == "absolute"
-    expected = training_script(TrainingConfig(label_noise=0, device="auto"), noise=ScriptNoise("fixed"))
+    expected = standalone_script(TrainingConfig(label_noise=0, device="auto"), noise=ScriptNoise("fixed"))
     assert generate("--noise", "fixed", "--out", "fixed.py").exit_code == 0
     assert Path("fixed.py").read_text().splitlines()[20:] == expected.splitlines()[20:]
 

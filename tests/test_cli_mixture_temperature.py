@@ -186,7 +186,7 @@ def test_noisier_batches_are_hotter_and_part_replicas_more(predicted: tuple[Resu
 def test_the_exact_solution_is_beside_the_sampled_one(ridge: dict[str, Any]) -> None:
     from theory.batch_selection import BernoulliBatches
     from theory.mean_field_ridge import solve_ridge
-    from theory.mean_field_temperature import effective_temperature
+    from theory.mean_field_temperature import temperature_of_solution
     from theory.mixture_model import MixturePerceptron, PerceptronTraining
 
     model = MixturePerceptron(sample_ratio=2.0, noise_variance=0.5, weight_decay=0.5)
@@ -195,7 +195,7 @@ def test_the_exact_solution_is_beside_the_sampled_one(ridge: dict[str, Any]) -> 
     exact = found["exact"]
     assert exact["final"]["overlap m"] == solved.overlap[-1]
     assert exact["final"]["replica distance"] == solved.replica_distance[-1]
-    temperature = effective_temperature(solved, (1, 3), start=12)
+    temperature = temperature_of_solution(solved, (1, 3), start=12)
     assert list(exact["temperature_by_lag"].values()) == [e.value for e in temperature.by_lag]
     assert exact["temperature_by_slope"] == temperature.by_slope.value
     for name, value in exact["final"].items():

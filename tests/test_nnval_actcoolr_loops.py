@@ -14,7 +14,7 @@ from torch import nn
 
 from nnval.drop_in.actcoolr import ActCooLR
 from nnval.drop_in.observed_step import ObservedStep
-from nnval.measure.activation_patterns import PatternRule, temperature
+from nnval.measure.activation_patterns import PatternRule, pattern_temperature
 
 
 def generator_from(seed: int) -> torch.Generator:
@@ -163,7 +163,7 @@ def test_accumulated_gradients_count_as_one_step() -> None:
             loop.scheduler.step()
             paths.append(loop.scheduler.get_last_lr()[0])
             if number % 5 == 4:
-                expected = float(temperature(loop.model, inputs[32:], before, {}).temperature)
+                expected = float(pattern_temperature(loop.model, inputs[32:], before, {}).temperature)
                 assert loop.scheduler.last_metrics["apt/temperature"] == expected
         assert loop.scheduler.last_epoch == 20
     assert paths[:20] == paths[20:]
@@ -222,7 +222,7 @@ def test_mixed_precision_is_taken_over() -> None:
             assert loop.scheduler is not None
             loop.scheduler.step()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            expected = temperature(loop.model, batch_of(4)[0][:32], before, {})
+            expected = pattern_temperature(loop.model, batch_of(4)[0][:32], before, {})
         assert loop.scheduler is not None
         found[mixed] = loop.scheduler.last_metrics["apt/temperature"]
         assert found[mixed] == float(expected.temperature)
@@ -430,7 +430,7 @@ def test_inputs_by_name_in_dictionaries_and_odd_lengths() -> None:
     assert observed.is_pending
     assert observed.steps_made() == 1
     changes = observed.measure()
-    expected = temperature(
+    expected = pattern_temperature(
         model, {"data": {"images": batch_of(0)[0][:10], "offset": torch.zeros(3)}, "scale": 0.5}, before, {}
     )
     assert changes.changed.tolist() == expected.changed.tolist()

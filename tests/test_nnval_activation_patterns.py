@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnval.engine.residual_networks import thin_resnet
-from nnval.measure.activation_patterns import PatternChanges, lr_sweep, step_direction, temperature
+from nnval.measure.activation_patterns import PatternChanges, lr_sweep, pattern_temperature, step_direction
 from nnval.measure.pattern_passes import PatternRule, as_inputs, patterns_of, unwrapped
 from nnval.measure.relu_calls import ReluCalls
 from theory.activation_temperature import coldest_temperature, hottest_temperature, share_of
@@ -59,21 +59,23 @@ def test_calls_count_not_modules() -> None:
     """A module that is called three times is three layers; a whole network of the paper's kind."""
     relu = nn.ReLU()
     model = built(lambda: nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 5), relu, nn.Linear(5, 6), relu))
-    assert temperature(model, torch.randn(7, 3), {}, {}).patterns.tolist() == [7, 7, 7]
+    assert pattern_temperature(model, torch.randn(7, 3), {}, {}).patterns.tolist() == [7, 7, 7]
     resnet = built(lambda: thin_resnet((3, 8, 8), 10, 3))
     assert sum(isinstance(module, nn.ReLU) for module in resnet.modules()) == 10
-    assert temperature(resnet, torch.randn(4, 3, 8, 8), {}, {}).patterns.tolist() == 7 * [256] + 6 * [64] + 6 * [16]
+    assert pattern_temperature(resnet, torch.randn(4, 3, 8, 8), {}, {}).patterns.tolist() == 7 * [256] + 6 * [
+        64
+    ] + 6 * [16]
 
 
 @pytest.mark.parametrize("train_mode", [True, False])
 def test_transformer_layers_in_both_modes(train_mode: bool) -> None:
     """In evaluation a fused kernel would hide the ReLU; the switch for it is put back."""
     model = built(lambda: nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)).eval()
-    changes = temperature(model, torch.randn(3, 5, 6), {}, {}, channel_dim=-1, train_mode=train_mode)
+    changes = pattern_temperature(model, torch.randn(3, 5, 6), {}, {}, channel_dim=-1, train_mode=train_mode)
     assert changes.patterns.tolist() == [15]
     assert torch.backends.mha.get_fastpath_enabled()
     with pytest.raises(ValueError, match="called no ReLU"):
-        temperature(nn.Tanh(), torch.zeros(2, 3), {}, {})
+        pattern_temperature(nn.Tanh(), torch.zeros(2, 3), {}, {})
     assert torch.backends.mha.get_fastpath_enabled()
 
 
@@ -84,9 +86,9 @@ def test_transformer_layers_in_both_modes(train_mode: bool) -> None:
 def test_the_layout_in_memory_does_not_matter(pattern: str) -> None:
     model = small_conv_net()
     inputs, after = torch.randn(4, 2, 8, 8, generator=generator_from(0)), moved(weights_of(model), 0.1)
-    expected = temperature(model, inputs, {}, after, pattern).changed.tolist()
+    expected = pattern_temperature(model, inputs, {}, after, pattern).changed.tolist()
     model.to(memory_format=torch.channels_last)
-    found = temperature(model, inputs.to(memory_format=torch.channels_last), {}, after, pattern)
+    found = pattern_temperature(model, inputs.to(memory_format=torch.channels_last), {}, after, pattern)
     assert np.abs(found.changed - expected).max() <= 1  # sums are rounded in another order
 
 
@@ -96,14 +98,14 @@ def test_known_flips_of_a_linear_network() -> None:
     inputs = torch.tensor([[1.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     before = {"0.weight": torch.eye(3), "2.weight": torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])}
     after = {"0.weight": torch.diag(torch.tensor([-1.0, 1.0, -1.0])), "2.weight": before["2.weight"]}
-    counted = {p: temperature(model, inputs, before, after, p) for p in ("position", "sample", "bit")}
+    counted = {p: pattern_temperature(model, inputs, before, after, p) for p in ("position", "sample", "bit")}
     # First layer: units 0 (samples 1, 2) and 2 (sample 2). Second: sample 2 has input (0,0,1) -> (1,0,0): stays on.
     assert counted["position"].changed.tolist() == [2, 0]
     assert counted["sample"].changed.tolist() == [2, 0]
     assert counted["bit"].changed.tolist() == [3, 0]
     assert counted["bit"].patterns.tolist() == [12, 8]
     negated = {**before, "2.weight": -before["2.weight"]}
-    assert temperature(model, inputs, before, negated, "bit").changed.tolist() == [0, 3]
+    assert pattern_temperature(model, inputs, before, negated, "bit").changed.tolist() == [0, 3]
 
 
 def test_known_flips_of_a_convolution_and_of_a_sequence() -> None:
@@ -116,15 +118,15 @@ def test_known_flips_of_a_convolution_and_of_a_sequence() -> None:
     images[0, :, 0, 0] = -0.1  # both channels at one position
     images[0, 1, 1, 1] = -0.1  # one channel at another
     for pattern, changed, patterns in (("position", 2, 8), ("sample", 1, 2), ("bit", 3, 16)):
-        changes = temperature(model, images, before, after, pattern)
+        changes = pattern_temperature(model, images, before, after, pattern)
         assert (changes.changed.tolist(), changes.patterns.tolist()) == ([changed], [patterns])
     sequence = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     flat = {"0.weight": torch.eye(2), "0.bias": before["0.bias"]}, {"0.weight": torch.eye(2), "0.bias": after["0.bias"]}
     tokens = images.flatten(2).transpose(1, 2)  # (batch, time, channels)
     for pattern, changed, patterns in (("position", 2, 8), ("sample", 1, 2), ("bit", 3, 16)):
-        changes = temperature(sequence, tokens, *flat, pattern, channel_dim=-1)
+        changes = pattern_temperature(sequence, tokens, *flat, pattern, channel_dim=-1)
         assert (changes.changed.tolist(), changes.patterns.tolist()) == ([changed], [patterns])
-    wrong = temperature(sequence, tokens, *flat)  # time taken for channels: another number
+    wrong = pattern_temperature(sequence, tokens, *flat)  # time taken for channels: another number
     assert wrong.patterns.tolist() == [4]
 
 
@@ -150,7 +152,7 @@ def test_counts_by_brute_force(pattern: str, seed: int) -> None:
         differing = one != other
         by = {"position": differing.any(1), "sample": differing.flatten(1).any(1), "bit": differing}[pattern]
         expected.append((int(by.sum()), by.numel()))
-    changes = temperature(model, inputs, before, after, pattern)
+    changes = pattern_temperature(model, inputs, before, after, pattern)
     assert list(zip(changes.changed.tolist(), changes.patterns.tolist(), strict=True)) == expected
     assert all(changed > 0 for changed, _ in expected)
     assert changes.finite
@@ -178,7 +180,7 @@ def test_position_does_not_depend_on_the_size_of_the_batch_but_sample_does(seed:
     after = moved(before, 0.01, seed)
     inputs = torch.randn(256, 2, 8, 8, generator=generator_from(seed))
     found = {
-        (pattern, size): float(temperature(model, inputs[:size], before, after, pattern).temperature)
+        (pattern, size): float(pattern_temperature(model, inputs[:size], before, after, pattern).temperature)
         for pattern in ("position", "sample")
         for size in (16, 256)
     }
@@ -217,7 +219,9 @@ def test_measuring_leaves_no_trace(train_mode: bool) -> None:
     modes = [module.training for module in model.modules()]
     random = torch.get_rng_state()
     step = moved(weights_of(model), 0.1)
-    changes = temperature(model, torch.randn(4, 2, 6, 6, generator=generator_from(0)), {}, step, train_mode=train_mode)
+    changes = pattern_temperature(
+        model, torch.randn(4, 2, 6, 6, generator=generator_from(0)), {}, step, train_mode=train_mode
+    )
     lr_sweep(model, torch.zeros(4, 2, 6, 6), weights_of(model), step, [0.1, 1.0], train_mode=train_mode)
     assert (changes.changed > 0).all()
     after = model.state_dict(keep_vars=True)
@@ -233,7 +237,7 @@ def test_a_failing_pass_leaves_no_trace_either() -> None:
     model = built(Everything)
     state, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|expected input"):
-        temperature(model, torch.zeros(4, 5, 6, 6), {}, {})
+        pattern_temperature(model, torch.zeros(4, 5, 6, 6), {}, {})
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert not model.frozen.training
@@ -243,7 +247,7 @@ def test_dropout_shares_its_random_numbers() -> None:
     """No step, no change; and that is not for want of dropout."""
     model = small_conv_net(dropout=0.5)
     inputs = torch.randn(16, 2, 8, 8, generator=generator_from(0))
-    changes = temperature(model, inputs, {}, {})
+    changes = pattern_temperature(model, inputs, {}, {})
     assert changes.changed.tolist() == [0, 0]
     assert float(changes.temperature) == pytest.approx(changes.coldest, rel=1e-12)
     layers: list[list[torch.Tensor]] = [[], []]
@@ -262,9 +266,12 @@ def test_training_mode_normalises_by_the_batch() -> None:
             layer.running_mean.fill_(0.7)
     inputs = torch.randn(16, 2, 8, 8, generator=generator_from(0))
     after = moved(weights_of(model), 0.05)
-    trained = temperature(model, inputs, {}, after)
-    assert trained.changed.tolist() == temperature(copy.deepcopy(model).train(), inputs, {}, after).changed.tolist()
-    assert trained.changed.tolist() != temperature(model, inputs, {}, after, train_mode=False).changed.tolist()
+    trained = pattern_temperature(model, inputs, {}, after)
+    assert (
+        trained.changed.tolist()
+        == pattern_temperature(copy.deepcopy(model).train(), inputs, {}, after).changed.tolist()
+    )
+    assert trained.changed.tolist() != pattern_temperature(model, inputs, {}, after, train_mode=False).changed.tolist()
 
 
 def test_memory_is_a_bit_for_each_activation() -> None:
@@ -286,7 +293,7 @@ def test_a_sweep_is_the_temperature_at_each_rate(seed: int) -> None:
     sweep = lr_sweep(model, inputs, before, direction, rates)
     for number in (0, 5, 10):
         there = {name: before[name] + rates[number] * step for name, step in direction.items()}
-        one = temperature(model, inputs, before, there)
+        one = pattern_temperature(model, inputs, before, there)
         assert sweep.row(number).changed.tolist() == one.changed.tolist()
         assert float(sweep.temperature[number]) == float(one.temperature)
     fit, layer = sweep.fit(), sweep.fit(layer=0)
@@ -306,8 +313,8 @@ def test_infinite_activations_are_told_and_not_fitted() -> None:
     assert sweep.finite.tolist() == [True] * 9 + [False]
     assert len(sweep.fit().log_rates) == 9
     ruined = {"0.weight": torch.full((64, 3), float("nan"))}
-    assert not temperature(model, inputs, {}, ruined).finite
-    assert not temperature(model, inputs, ruined, {}).finite
+    assert not pattern_temperature(model, inputs, {}, ruined).finite
+    assert not pattern_temperature(model, inputs, ruined, {}).finite
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
@@ -325,25 +332,25 @@ def test_ways_to_give_a_batch() -> None:
     model, one, other = built(Two), torch.randn(5, 3), torch.randn(5, 3)
     after = moved(weights_of(model), 0.5)
     counts = [
-        temperature(model, batch, {}, after).changed.tolist()
+        pattern_temperature(model, batch, {}, after).changed.tolist()
         for batch in ((one, other), [one, other], {"one": one, "other": other})
     ]
     assert counts[0] == counts[1] == counts[2]
-    assert temperature(nn.Sequential(model.linear, nn.ReLU()), one + other, {}, {}).patterns.tolist() == [5]
+    assert pattern_temperature(nn.Sequential(model.linear, nn.ReLU()), one + other, {}, {}).patterns.tolist() == [5]
 
 
 def test_wrappers_are_looked_through() -> None:
     model = small_conv_net()
     inputs, after = torch.randn(4, 2, 8, 8), moved(weights_of(model), 0.1)
-    expected = temperature(model, inputs, {}, after).changed.tolist()
+    expected = pattern_temperature(model, inputs, {}, after).changed.tolist()
     compiled: Any = torch.compile(model, backend="eager")
     for wrapped in (compiled, nn.DataParallel(model), nn.DataParallel(compiled)):
         assert unwrapped(wrapped) is model
-        assert temperature(wrapped, inputs, {}, after).changed.tolist() == expected
+        assert pattern_temperature(wrapped, inputs, {}, after).changed.tolist() == expected
     inner = nn.Sequential(compiled)  # compiled within: run eagerly meanwhile
     inside = {f"0._orig_mod.{name}": tensor for name, tensor in after.items()}
     compiled(inputs)
-    assert temperature(inner, inputs, {}, inside).changed.tolist() == expected
+    assert pattern_temperature(inner, inputs, {}, inside).changed.tolist() == expected
 
 
 def test_networks_without_relu_are_refused_with_the_remedy() -> None:
@@ -351,27 +358,27 @@ def test_networks_without_relu_are_refused_with_the_remedy() -> None:
     with pytest.raises(
         ValueError, match=r"Sequential called no ReLU .* It called silu 1 times, gelu 1 times: smooth=True"
     ):
-        temperature(model, torch.zeros(2, 3), {}, {})
-    assert temperature(model, torch.zeros(2, 3), {}, {}, smooth=True).patterns.tolist() == [2, 2]
+        pattern_temperature(model, torch.zeros(2, 3), {}, {})
+    assert pattern_temperature(model, torch.zeros(2, 3), {}, {}, smooth=True).patterns.tolist() == [2, 2]
     with pytest.raises(ValueError, match="Use one with ReLUs"):
-        temperature(nn.Linear(3, 2), torch.zeros(2, 3), {}, {})
+        pattern_temperature(nn.Linear(3, 2), torch.zeros(2, 3), {}, {})
 
 
 def test_arguments_out_of_range() -> None:
     model, inputs = small_conv_net(), torch.zeros(2, 2, 8, 8)
     own = weights_of(model)
     with pytest.raises(ValueError, match="pattern='neuron' must be one of position, sample, bit"):
-        temperature(model, inputs, {}, {}, "neuron")
+        pattern_temperature(model, inputs, {}, {}, "neuron")
     with pytest.raises(ValueError, match="reduce='sum' must be one of temperature, probability"):
-        temperature(model, inputs, {}, {}, reduce="sum")
+        pattern_temperature(model, inputs, {}, {}, reduce="sum")
     with pytest.raises(ValueError, match="channel_dim=0 must not be the first"):
-        temperature(model, inputs, {}, {}, channel_dim=0)
+        pattern_temperature(model, inputs, {}, {}, channel_dim=0)
     with pytest.raises(ValueError, match=r"channel_dim=4 must be a dimension .* shape \(2, 13, 6, 6\)"):
-        temperature(model, inputs, {}, {}, channel_dim=4)
+        pattern_temperature(model, inputs, {}, {}, channel_dim=4)
     with pytest.raises(ValueError, match=r"'module.0.weight' is no parameter of Sequential; it has 0.weight, 0.bias"):
-        temperature(model, inputs, {"module.0.weight": own["0.weight"]}, {})
+        pattern_temperature(model, inputs, {"module.0.weight": own["0.weight"]}, {})
     with pytest.raises(ValueError, match=r"'0.bias' has the shape \(3,\), the model's \(13,\)"):
-        temperature(model, inputs, {}, {"0.bias": torch.zeros(3)})
+        pattern_temperature(model, inputs, {}, {"0.bias": torch.zeros(3)})
     for rates in ([], [0.0], [float("nan")], [1.0, float("inf")]):
         with pytest.raises(ValueError, match=r"rates=.* must be one or more finite numbers > 0"):
             lr_sweep(model, inputs, own, own, rates)
@@ -392,4 +399,4 @@ def test_a_network_that_chooses_its_way_is_refused() -> None:
             return hidden.relu() if self.weight[0, 0] > 0 else hidden
 
     with pytest.raises(ValueError, match=r"other shapes \(2 and 1 calls\): a network that chooses its way"):
-        temperature(Chooses(), torch.ones(2, 3), {}, {"weight": -torch.ones(3, 3)})
+        pattern_temperature(Chooses(), torch.ones(2, 3), {}, {"weight": -torch.ones(3, 3)})

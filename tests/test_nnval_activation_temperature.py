@@ -43,7 +43,7 @@ from nnval.engine.feedforward_networks import mlp
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
 from nnval.engine.schedules import learning_rate_at
 from nnval.experiment_files import save_tables
-from nnval.measure.activation_patterns import temperature
+from nnval.measure.activation_patterns import pattern_temperature
 from nnval.measure.pattern_counts import RateSweep
 from theory.activation_temperature import CloglogLink, ErfLink, target_curve
 
@@ -190,7 +190,7 @@ def test_a_training_is_torchs_own_loop_and_its_measurements_those_of_its_steps(n
             scheduler.step()
             if number in rows:
                 assert rows[number][1] == rate
-                assert rows[number][2] == float(temperature(twin, inputs, before, {}).temperature)
+                assert rows[number][2] == float(pattern_temperature(twin, inputs, before, {}).temperature)
                 target = float(target_curve(number / 20, 1.0, 1.0)) if number > 4 else None
                 assert rows[number][5] == target
     for one, other in zip(measured.module.parameters(), twin.parameters(), strict=True):
@@ -442,7 +442,7 @@ def test_differences_are_those_of_pairs(seed: int) -> None:
     runs = (runs_of("step", common.tolist()), runs_of("actcoolr", better.tolist()), runs_of("cosine", same.tolist()))
     study = a_study(*runs)
     against_step = study.differences[0]
-    assert (against_step.schedule, against_step.reference, against_step.shown) == ("actcoolr", "step", True)
+    assert (against_step.method, against_step.reference, against_step.shown) == ("actcoolr", "step", True)
     first = study.differences[0].difference
     assert first.value == pytest.approx(np.mean(better - common))
     assert first.standard_error == pytest.approx(np.std(better - common, ddof=1) / math.sqrt(8))

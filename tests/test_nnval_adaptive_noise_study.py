@@ -18,10 +18,9 @@ from nnval.adaptive_noise_methods import METHODS, Method, NoiseOptions, methods_
 from nnval.adaptive_noise_statistics import (
     CLAIMS,
     FINDINGS,
-    PairedDifference,
     detrended_variation,
     epochs_to_target,
-    paired_differences,
+    method_differences,
     pairs_of,
     variation,
 )
@@ -30,6 +29,7 @@ from nnval.adaptive_noise_tables import claims_table, conclusions, differences_t
 from nnval.adaptive_noise_training import NoisyTraining
 from nnval.engine.config import TrainingConfig
 from nnval.engine.run_directory import RunDirectoryError
+from nnval.paired_differences import PairedDifference
 from nnval.paired_trainings import SharedSeed
 from sim.random_streams import stream
 from theory.noise_schedule import NoiseSchedule, injected
@@ -98,7 +98,7 @@ def test_restricted_means_are_those_of_kaplan_and_meier() -> None:
 
 
 def differences(values: dict[str, Any], pairs: list[tuple[str, str]]) -> tuple[PairedDifference, ...]:
-    return paired_differences({"epochs": lambda name: np.array(values[name], dtype=float)}, pairs)
+    return method_differences({"epochs": lambda name: np.array(values[name], dtype=float)}, pairs)
 
 
 def test_differences_are_those_of_pairs_and_corrected_together() -> None:

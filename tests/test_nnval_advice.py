@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnval.advice import Advice, advise, every, once, scan_targets
+from nnval.advice import Advice, advise, every, once
 from nnval.measure.curves import Curves
 from nnval.protocol_evidence import PerturbedCurves, ProtocolEvidence
+from nnval.target_scan import scan_targets
 from theory.discrete_resetting import sharp_restart_restricted_mean
 from theory.survival import FirstPassages, Survival
 

@@ -18,10 +18,11 @@ from nnval.advice import Advice, advise, every, once
 from nnval.measure.curves import Curves
 from theory.branch_epochs import APPROXIMATION_MARGIN
 from theory.estimate import percentile_interval
-from theory.markov_chain import Chain, periodic_survival, residual_survival_once, restart_kernel, survival
+from theory.markov_chain import Chain, restart_kernel, survival
 from theory.perturbation import predicted_restricted_mean
+from theory.perturbed_chain import periodic_survival, residual_survival_once
 from theory.prediction import PerturbationData
-from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose
+from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose_protocol
 from theory.survival import FirstPassages, restricted_mean
 
 pytestmark = pytest.mark.slow
@@ -242,7 +243,7 @@ def run(studies: int, seed: int) -> Record:
 
     def watched(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple[ProtocolChoice, ...]:
         known[:] = [unperturbed, *others]
-        return choose(unperturbed, others)
+        return choose_protocol(unperturbed, others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol_ranking, "choose", watched)

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnval.advice import Advice, advise, every, scan_targets
+from nnval.advice import Advice, advise, every
 from nnval.measure.curves import Curves, read_curves
 from nnval.protocol_evidence import PerturbedCurves, ProtocolEvidence
+from nnval.target_scan import scan_targets
 
 pytestmark = pytest.mark.shared
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from nnval.engine.feedforward_networks import mlp
 from nnval.engine.images import Images
-from nnval.measure.boundary_width import boundary_distances, boundary_width, margins, output_scale
+from nnval.measure.boundary_width import boundary_distances, margins, measure_boundary_width, output_scale
 from sim.random_streams import stream
 from theory.estimate import agreement
 
@@ -42,7 +42,7 @@ def test_widths_do_not_depend_on_scale_and_offset_of_the_outputs() -> None:
     with torch.no_grad():
         last.weight *= 10
         last.bias.mul_(10).add_(3)
-    first, second = (boundary_width(each, images, 0.3) for each in (module, scaled))
+    first, second = (measure_boundary_width(each, images, 0.3) for each in (module, scaled))
     assert second.margin == pytest.approx(first.margin, rel=1e-5)
     assert second.distance == pytest.approx(first.distance, rel=1e-5)
     assert second.error == first.error
@@ -81,7 +81,7 @@ def test_quantile_of_gaussian_points(seed: int) -> None:
     rng, found, spread = stream(seed, "points"), [], []
     for _ in range(250):
         x = torch.from_numpy(rng.normal(1.0, 0.5, size=(401, 1))).float()
-        width = boundary_width(linear, Images(x, torch.zeros(401, dtype=torch.int64)), 0.25)
+        width = measure_boundary_width(linear, Images(x, torch.zeros(401, dtype=torch.int64)), 0.25)
         found.append(width.distance)
         spread.append(width.margin * float(x.square().mean().sqrt()) / 2)
     expected = 1 + 0.5 * float(norm.ppf(0.25))
@@ -94,7 +94,7 @@ def test_error_and_loss_are_those_of_the_points() -> None:
     module, images = network(), some_images(2500)  # more than are computed at once
     with torch.no_grad():
         outputs = module(images.pixels)
-    found = boundary_width(module, images)
+    found = measure_boundary_width(module, images)
     assert found.error == pytest.approx(float((outputs.argmax(1) != images.labels).double().mean()))
     assert found.loss == pytest.approx(float(nn.functional.cross_entropy(outputs, images.labels)), rel=1e-6)
     assert found.margin < 0
@@ -105,7 +105,7 @@ def test_bad_input() -> None:
     images = some_images()
     for quantile in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="must lie strictly between 0 and 1"):
-            boundary_width(network(), images, quantile)
+            measure_boundary_width(network(), images, quantile)
     with pytest.raises(ValueError, match="two classes or more"):
         margins(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
     last = nn.Linear(9, 4)
@@ -114,8 +114,8 @@ def test_bad_input() -> None:
         last.weight.zero_()
         last.bias.copy_(torch.arange(4.0))
     with pytest.raises(ValueError, match="constant around all points"):
-        boundary_width(constant, images)
+        measure_boundary_width(constant, images)
     with torch.no_grad():
         last.bias.zero_()
     with pytest.raises(ValueError, match="there is no boundary"):
-        boundary_width(constant, Images(images.pixels, images.labels), 0.5)
+        measure_boundary_width(constant, Images(images.pixels, images.labels), 0.5)

@@ -12,6 +12,12 @@ from torch import nn
 
 from nnval import paired_trainings
 from nnval.effective_temperature import run_effective_temperature
+from nnval.effective_temperature_findings import (
+    findings_of,
+    rank_correlation,
+    theory_comparisons,
+    widths_when_stopped,
+)
 from nnval.effective_temperature_study import (
     MEASURED,
     STOPS,
@@ -19,13 +25,10 @@ from nnval.effective_temperature_study import (
     ConditionResult,
     EffectiveTemperature,
     EffectiveTemperatureConfig,
-    findings_of,
-    rank_correlation,
-    theory_comparisons,
-    widths_when_stopped,
 )
+from nnval.effective_temperature_tables import conclusions
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
-from nnval.measure.batch_gradients import BatchGradients
+from nnval.measure.batch_gradients import BatchGradients, Loss
 from nnval.measure.batch_orders import BatchOrder
 from nnval.measure.example_variance import example_variance
 from nnval.measure.field_response import Heat, HeatMeasurement, PredictedHeat, predicted_heat
@@ -79,23 +82,29 @@ def stiff_squares(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (STIFFNESS * (outputs - labels) ** 2).sum() / 2
 
 
-def regression(seed: int, order: str) -> tuple[Heat, PredictedHeat]:
+def stiff_forces(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Samples without a curvature, which only weight decay makes: that of batches of any size is the same."""
+    return -(STIFFNESS * outputs * labels).sum()
+
+
+def regression(seed: int, order: str, *, loss: Loss = stiff_squares, decay: float = 0.0) -> tuple[Heat, PredictedHeat]:
     """Three outputs on one constant input, whose Hessian every sample shares, begun at their minimum."""
     inputs = torch.ones(SAMPLES + 1, 1, dtype=torch.float64)
     inputs[-1] = 0  # for padding
-    labels = torch.from_numpy(stream(seed, "labels").normal(size=(SAMPLES + 1, 3)))
+    labels = torch.from_numpy(stream(seed, "labels").normal(1, 1, size=(SAMPLES + 1, 3)))
     labels[-1] = 0
     module = nn.Linear(1, 3, bias=False).double()
-    best = labels[:-1].mean(0)
-    of_batches = BatchOrder(order)
+    best = labels[:-1].mean(0) * (STIFFNESS / decay if decay else 1.0)
+    of_batches = BatchOrder.parsed(order)
     descent = ParallelDescent(
-        BatchGradients(module, inputs, labels, loss=stiff_squares, dtype=torch.float64),
+        BatchGradients(module, inputs, labels, loss=loss, dtype=torch.float64),
         of_batches,
         BATCH,
         [lambda run=run: stream(seed, f"batches/{order}", run) for run in range(RUNS)],
         best.repeat(RUNS, 1),
         learning_rate=RATE,
         momentum=MOMENTUM,
+        weight_decay=decay,
     )
     for _ in range(40):
         descent.step()
@@ -105,14 +114,21 @@ def regression(seed: int, order: str) -> tuple[Heat, PredictedHeat]:
     )
     for _ in range(2):
         measurement.run_window()
-    loss = FullLoss(module, inputs[:-1], labels[:-1], loss=stiff_squares)
-    curvature = loss.product(best, axes).diagonal().numpy()
-    noise = of_batches.noise(SAMPLES, BATCH)
-    modes = HeavyBall(RATE, curvature, MOMENTUM)
-    return measurement.result(), predicted_heat(modes, noise, example_variance(loss, best, axes), LAGS)
+    full = FullLoss(module, inputs[:-1], labels[:-1], loss=loss)
+    curvature = full.product(best, axes).diagonal().numpy() + decay
+    variance = example_variance(full, best, axes, about_zero=not of_batches.same_size)
+    modes, noise = HeavyBall(RATE, curvature, MOMENTUM), of_batches.noise(SAMPLES, BATCH)
+    return measurement.result(), predicted_heat(modes, noise, variance, LAGS)
 
 
-@pytest.mark.parametrize(("order", "other"), [("with_replacement", "reshuffled"), ("reshuffled", "with_replacement")])
+@pytest.mark.parametrize(
+    ("order", "other"),
+    [
+        ("with_replacement", "reshuffled"),
+        ("reshuffled", "with_replacement"),
+        ("shuffled_once", "with_replacement"),
+    ],
+)
 def test_linear_networks_have_the_temperature_of_theory(order: str, other: str, seed: int) -> None:
     """At all lags, within 4 standard errors, and the temperature of another order is rejected where they differ."""
     heat, predicted = regression(seed, order)
@@ -125,6 +141,7 @@ def test_linear_networks_have_the_temperature_of_theory(order: str, other: str, 
     right = predicted_heat(
         HeavyBall(RATE, STIFFNESS.numpy(), MOMENTUM), BatchOrder(order).noise(SAMPLES, BATCH), np.ones(3), LAGS
     )
+    rejected = []
     for number, lag in enumerate(LAGS):
         # Responses do not know about the noise: the Hessian of all batches is the same.
         assert np.allclose(heat.responses[:, lag], predicted.responses[number], rtol=1e-9)
@@ -136,10 +153,27 @@ def test_linear_networks_have_the_temperature_of_theory(order: str, other: str, 
             assert abs(each.value - expected) < 4 * each.standard_error
             if lag >= 15:
                 of_other = expected * wrong.temperatures[number, column] / right.temperatures[number, column]
-                assert abs(each.value - of_other) > 6 * each.standard_error
+                rejected.append(abs(each.value - of_other) > 6 * each.standard_error)
+    # One order for good is as hot as white noise along some directions.
+    assert any(rejected) if order == "shuffled_once" else all(rejected)
     samples = heat.fluctuations([33])[:, 0, 1] / predicted.responses[3, 1]
     assert agreement(samples, predicted.temperatures[3, 1])
     assert (heat.drift < 0.05).all()
+
+
+def test_persistent_batches_have_the_temperature_of_theory(seed: int) -> None:
+    """Of forces that do not depend on the weights: from lag 1 to 33 the temperature rises by a factor of 3."""
+    order = "persistent:entry_probability=0.02"
+    heat, predicted = regression(seed, order, loss=stiff_forces, decay=0.5)
+    assert (predicted.temperatures[-1] > 2.5 * predicted.temperatures[0]).all()
+    found = [Estimate.ratio_of_columns(heat.fluctuations([lag])[:, 0], heat.responses[:, lag]) for lag in LAGS]
+    for number, lag in enumerate(LAGS):
+        assert np.allclose(heat.responses[:, lag], predicted.responses[number], rtol=1e-9)
+        for column, each in enumerate(found[number]):
+            expected = predicted.temperatures[number, column]
+            assert abs(each.value - expected) < 4 * each.standard_error
+            # About the mean gradient instead of about zero, half of it: sizes of batches fluctuate.
+            assert abs(each.value - expected / 2) > 6 * each.standard_error
 
 
 def test_temperature_of_white_noise_is_the_same_at_all_lags() -> None:
@@ -232,6 +266,7 @@ def made_up(order: str, size: int, heat: float, **curves: Any) -> ConditionResul
     return ConditionResult(
         order, size, found, {name: values[:, -1] for name, values in found.items()}, slope[:, :1], slope[:, :1], slope,
         slope * near_one[0][:, None], near_one[1], near_one[2], np.full(6, 0.01),
+        np.zeros(6, dtype=int),
     )  # fmt: skip
 
 
@@ -282,7 +317,13 @@ def test_theory_is_judged_beyond_its_tolerance_and_where_it_holds() -> None:
     good = made_up("reshuffled", 5, 1.0)
     off = dataclasses.replace(good, order="persistent", response=1.6 * good.response)
     moving = dataclasses.replace(off, order="with_replacement", drift=np.full(6, 0.5))
-    found = {each.quantity: each.verdict for each in theory_comparisons([good, off, moving], 0.1)}
+    dumb = dataclasses.replace(off, order="shuffled_once", unanswered=np.array([0, 0, 2, 0, 0, 0]))
+    compared = theory_comparisons([good, off, moving, dumb], 0.1)
+    found = {each.quantity: each.verdict for each in compared}
+    assert {found[f"{name}, shuffled_once, S=5"] for name in ("temperature", "response", "linearity")} == {
+        "outside regime"
+    }
+    assert any("2 directions did not respond to the field" in reason for each in compared for reason in each.reasons)
     assert found["response, reshuffled, S=5"] == found["temperature, persistent, S=5"] == "agrees"
     assert found["response, persistent, S=5"] == "disagrees"
     assert found["response, with_replacement, S=5"] == "outside regime"
@@ -324,6 +365,34 @@ def test_what_is_measured(result: EffectiveTemperature) -> None:
         assert (each.curves["train_loss"][:, -1] < each.curves["train_loss"][:, 0]).all()
     assert len({each.curves["distance"][0, -1] for each in result.conditions}) == 3
     assert {each.quantity.split(",")[0] for each in result.comparisons} == {"temperature", "response", "linearity"}
+
+
+def test_directions_that_do_not_respond_are_left_out(
+    result: EffectiveTemperature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told; where there are no others, the condition is named."""
+    answers, measured = np.array([1.0, -1.0]), HeatMeasurement.result
+
+    def turned(measurement: HeatMeasurement) -> Heat:
+        heat = measured(measurement)
+        return dataclasses.replace(
+            heat, responses=heat.responses * answers, half_responses=heat.half_responses * answers
+        )
+
+    monkeypatch.setattr(HeatMeasurement, "result", turned)
+    found = run_effective_temperature(tiny(), tmp_path / "run")
+    for each, whole in zip(found.conditions, result.conditions, strict=True):
+        assert (each.unanswered == 1).all()
+        assert (whole.unanswered == 0).all()
+        assert (each.slope > 0).all()
+        assert not np.array_equal(each.slope, whole.slope)
+    assert {each.verdict for each in found.comparisons} == {"outside regime"}
+    assert (
+        "left out of with replacement, S=12 (2), reshuffled, S=12 (2), persistent, S=12 (2)." in conclusions(found)[-1]
+    )
+    answers[0] = -1.0
+    with pytest.raises(ValueError, match="with_replacement with batches of 12, seed 0: no direction responds"):
+        run_effective_temperature(tiny(), tmp_path / "other")
 
 
 def test_a_finished_run_is_only_read(result: EffectiveTemperature, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -510,6 +510,7 @@ def test_branch_errors(parents, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match=r"children_per_parent=0 must be >= 1"):
         Branch(parents.directory, 4, children_per_parent=0)
+    assert hash(Branch("runs/plain", 4, [0, 2])) == hash(Branch("runs/plain", 4, (0, 2)))  # workers keep them by it
     with pytest.raises(ValueError, match=r"must be different ones"):
         Branch(parents.directory, 4, members=[1, 1])
 

@@ -17,14 +17,21 @@ from nnval.measure.gradient_noise import (
     Commutation,
     MeasuredNoise,
     _lagged_products,
-    gradient_noise,
+    measure_gradient_noise,
     projected_gradients,
 )
 from nnval.measure.hessian import eigenpairs
 from sim.batch_order import reshuffled_epochs
 from sim.random_streams import kernel_key, stream
 from theory.estimate import AGREEMENT_P_VALUE, Estimate, agreement, compare
-from theory.gradient_noise import GradientNoise, Persistent, Reshuffled, ReshuffledEvery, ShuffledOnce, WhiteNoise
+from theory.gradient_noise import (
+    GradientNoise,
+    Persistent,
+    Reshuffled,
+    ReshuffledEvery,
+    ShuffledOnce,
+    WhiteNoise,
+)
 
 IMAGES = load_data(TrainingConfig()).train
 SAMPLES, SIZE, DIRECTIONS = 200, 20, 6
@@ -45,7 +52,9 @@ def network() -> tuple[FullLoss, torch.Tensor, torch.Tensor, np.ndarray]:
 def measured(network, order: str, seed: int = 0, **options: Any) -> MeasuredNoise:
     loss, weights, directions, curvatures = network
     settings = {"batch_size": SIZE, "epochs": 8, "lags": [0, 1, 3, BATCHES, BATCHES + 1], "curvatures": curvatures}
-    return gradient_noise(loss, weights, directions, order=order, rng=stream(seed, "batches"), **(settings | options))
+    return measure_gradient_noise(
+        loss, weights, directions, order=order, rng=stream(seed, "batches"), **(settings | options)
+    )
 
 
 def test_projected_gradients_are_those_of_single_samples(network) -> None:
@@ -179,11 +188,15 @@ def test_directions_without_noise_have_none(network) -> None:
     # Adding a number to all logits changes no loss.
     direction = torch.zeros(1, loss.size, dtype=torch.float64)
     direction[0, -10:] = 1 / math.sqrt(10)
-    found = gradient_noise(loss, weights, direction, batch_size=SIZE, epochs=1, replicas=3, rng=stream(0, "batches"))
+    found = measure_gradient_noise(
+        loss, weights, direction, batch_size=SIZE, epochs=1, replicas=3, rng=stream(0, "batches")
+    )
     assert found.predicted_variance[0] < 1e-30
     assert abs(found.variance[0].value) < 1e-30
     exactly = torch.zeros_like(direction)
-    none = gradient_noise(loss, weights, exactly, batch_size=SIZE, epochs=1, replicas=3, rng=stream(0, "batches"))
+    none = measure_gradient_noise(
+        loss, weights, exactly, batch_size=SIZE, epochs=1, replicas=3, rng=stream(0, "batches")
+    )
     assert none.variance[0] == Estimate(0.0, 0.0, 3)
     assert (none.correlation_samples == 0).all()
     assert none.commutation == Commutation(0.0, 0.0, None)
@@ -193,13 +206,13 @@ def test_default_lags_and_single_precision(network) -> None:
     loss, weights, directions, _ = network
     single = FullLoss(loss._module, loss._inputs, loss._labels, dtype=torch.float32)  # pyright: ignore[reportArgumentType]
     settings: dict[str, Any] = {"batch_size": SIZE, "epochs": 3, "replicas": 4}
-    found = gradient_noise(single, weights, directions, rng=stream(0, "batches"), **settings)
+    found = measure_gradient_noise(single, weights, directions, rng=stream(0, "batches"), **settings)
     assert found.lags.tolist() == [0, 1, 2, 3, 5, 7, 9, 10, 11]
-    wide = gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
+    wide = measure_gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
     np.testing.assert_allclose(
         found.autocovariance, wide.autocovariance, rtol=1e-3, atol=1e-6 * wide.autocovariance.max()
     )
-    again = gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
+    again = measure_gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
     assert (again.autocovariance == wide.autocovariance).all()
 
 
@@ -234,7 +247,7 @@ def test_refuses(network, options: dict, message: str) -> None:
     loss, weights, directions, _ = network
     arguments = {"weights": weights, "directions": directions, "batch_size": SIZE, "epochs": 1, "rng": stream(0, "x")}
     with pytest.raises(ValueError, match=message):
-        gradient_noise(loss, **(arguments | options))
+        measure_gradient_noise(loss, **(arguments | options))
 
 
 @pytest.mark.gpu
@@ -242,6 +255,6 @@ def test_gpu_measures_the_same_noise(network) -> None:
     loss, weights, directions, _ = network
     there = FullLoss(loss._module, loss._inputs, loss._labels, device="cuda")  # pyright: ignore[reportArgumentType]
     settings: dict[str, Any] = {"batch_size": SIZE, "epochs": 3, "replicas": 4}
-    found = gradient_noise(there, weights.cuda(), directions.cuda(), rng=stream(0, "batches"), **settings)
-    here = gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
+    found = measure_gradient_noise(there, weights.cuda(), directions.cuda(), rng=stream(0, "batches"), **settings)
+    here = measure_gradient_noise(loss, weights, directions, rng=stream(0, "batches"), **settings)
     np.testing.assert_allclose(found.autocovariance, here.autocovariance, rtol=1e-8, atol=1e-14)

@@ -11,7 +11,7 @@ from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
 from nnval.engine.datasets import load_data
 from nnval.measure.full_loss import FullLoss
-from nnval.measure.hessian_trace import hessian_trace
+from nnval.measure.hessian_trace import estimate_hessian_trace
 from sim.random_streams import stream
 from theory.estimate import agreement
 
@@ -26,7 +26,7 @@ def test_trace_agrees_and_its_error_is_honest(seed: int) -> None:
     loss = FullLoss(module, IMAGES.all_inputs()[:60], labels)
     dense = loss.product(loss.weights, torch.eye(loss.size, dtype=torch.float64)).numpy()
     rng = stream(seed, "probes")
-    estimates = [hessian_trace(loss, loss.weights, 16, rng) for _ in range(220)]
+    estimates = [estimate_hessian_trace(loss, loss.weights, 16, rng) for _ in range(220)]
     values = [estimate.value for estimate in estimates]
     trace = float(np.trace(dense))
     assert agreement(values, trace, detects=0.3)
@@ -44,7 +44,7 @@ def test_trace_of_a_diagonal_hessian_is_exact() -> None:
     loss = FullLoss(
         nn.Linear(3, 1, bias=False), torch.diag(torch.tensor([1.0, 2.0, 3.0])), torch.zeros(3, 1), **squares
     )
-    estimate = hessian_trace(loss, loss.weights, 20, stream(0, "probes"))
+    estimate = estimate_hessian_trace(loss, loss.weights, 20, stream(0, "probes"))
     assert math.isclose(estimate.value, 14 / 3, rel_tol=1e-12)
     assert estimate.standard_error < 1e-12
 
@@ -53,6 +53,6 @@ def test_trace_refuses_fewer_than_two_probes() -> None:
     loss = FullLoss(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), IMAGES, IMAGES.labels)
     weights = loss.weights
     with pytest.raises(ValueError, match="probes=1 must be a whole number >= 2"):
-        hessian_trace(loss, weights, 1, stream(0, "probes"))
+        estimate_hessian_trace(loss, weights, 1, stream(0, "probes"))
     with pytest.raises(ValueError, match="not finite"):
-        hessian_trace(loss, weights * math.inf, 2, stream(0, "probes"))
+        estimate_hessian_trace(loss, weights * math.inf, 2, stream(0, "probes"))

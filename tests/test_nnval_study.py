@@ -121,14 +121,6 @@ def test_progress_grows_and_ends_complete(study, tmp_path):
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_a_broken_progress_bar_does_not_stop_the_workers(study, tmp_path):
-    def broken(done, total, text):
-        if "unperturbed" not in text:
-            raise BrokenPipeError
-
-    assert run_study(study.config, tmp_path / "study", progress=broken, workers=2).comparisons == study.comparisons
-
-
 def test_diverged_networks_never_reach_the_target(study):
     ensemble = study.unperturbed
     status = ensemble.status.astype("U16")

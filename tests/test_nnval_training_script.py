@@ -35,7 +35,7 @@ from nnval.engine.labelled_images import LabelledImages
 from nnval.engine.loop import InitialWeights
 from nnval.engine.models import build_model
 from nnval.engine.schedules import learning_rates
-from nnval.training_script import ScriptNoise, files_beside, library_script, training_script
+from nnval.training_script import ScriptNoise, files_beside, library_script, standalone_script
 from sim.batch_order import reshuffled
 from sim.random_streams import CountedStream, stream
 from theory.noise_schedule import KINDS
@@ -239,7 +239,7 @@ OPTION_SETS |= {
 def test_script_is_the_library_bit_for_bit_and_survives_being_killed(name: str, tmp_path: Path) -> None:
     config = config_of(**OPTION_SETS[name])
     result = train_ensemble(config, tmp_path / "library")
-    script = written(training_script(config), config, tmp_path)
+    script = written(standalone_script(config), config, tmp_path)
     executed(script, "--out", tmp_path / "whole")
     found = checkpoint(tmp_path / "whole")
     assert (tmp_path / "whole" / "curves.csv").read_bytes() == (tmp_path / "library" / "curves.csv").read_bytes()
@@ -264,7 +264,7 @@ def test_script_is_the_library_bit_for_bit_and_survives_being_killed(name: str, 
 @pytest.mark.parametrize("model", LARGE)
 def test_large_networks_have_the_same_weights_logits_and_gradients(model: str, tmp_path: Path) -> None:
     config = config_of(**OPTION_SETS[model])
-    script = written(training_script(config), config, tmp_path)
+    script = written(standalone_script(config), config, tmp_path)
     module = loaded(script)
     shape = (3, 32, 32) if model == "vgg16" else (1, 8, 8)
     network = build_model(config, shape, 10)
@@ -287,7 +287,7 @@ def test_finished_training_is_only_read_and_others_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of()
-    script = written(training_script(config), config, tmp_path)
+    script = written(standalone_script(config), config, tmp_path)
     first = executed(script, "--out", tmp_path / "run")
     before = checkpoint(tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()  # as if killed before it was written
@@ -329,7 +329,7 @@ def test_finished_training_is_only_read_and_others_are_refused(
 
 def test_options_of_the_script_are_those_of_the_library(tmp_path: Path) -> None:
     config = config_of()
-    script = written(training_script(config), config, tmp_path)
+    script = written(standalone_script(config), config, tmp_path)
     executed(script, "--out", tmp_path / "run", "--epochs", 2, "--seed", 8, "--member", 11)
     other = dataclasses.replace(config, epochs=2, seed=8, first_member=11)
     train_ensemble(other, tmp_path / "library")
@@ -414,7 +414,7 @@ def test_noise_of_the_script_is_that_of_the_drop_in(kind: str, mode: str, tmp_pa
     noise = ScriptNoise(kind, options)
     config = config_of(momentum=0.9, epochs=8, schedule=("cosine", "one_cycle")[number % 2], hidden=(8,))
     weights, losses, attached = noisy_reference(config, noise)
-    script = written(training_script(config, noise=noise), config, tmp_path)
+    script = written(standalone_script(config, noise=noise), config, tmp_path)
     executed(script, "--out", tmp_path / "run")
     found = checkpoint(tmp_path / "run")
     assert_same(list(found["network"].values()), weights)
@@ -438,12 +438,12 @@ def test_noise_of_the_script_is_that_of_the_drop_in(kind: str, mode: str, tmp_pa
 
 
 def test_no_noise_is_the_script_without(tmp_path: Path) -> None:
-    assert training_script(config_of(), noise=ScriptNoise("none")) == training_script(config_of())
+    assert standalone_script(config_of(), noise=ScriptNoise("none")) == standalone_script(config_of())
 
 
 def test_killed_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     config = config_of(model="lenet", epochs=60, **perturbed("shrink_perturb", shrink=0.99, noise=0.01))
-    script = written(training_script(config, noise=ScriptNoise("full", NoiseOptions(min_dwell=5))), config, tmp_path)
+    script = written(standalone_script(config, noise=ScriptNoise("full", NoiseOptions(min_dwell=5))), config, tmp_path)
     script.write_text(script.read_text().replace("CHECKPOINT_SECONDS = 0.0", "CHECKPOINT_SECONDS = 0.1"))
     command = [sys.executable, "-W", "error", script.name, "--out", "killed"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -461,7 +461,7 @@ def test_killed_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # importing torch takes most of it; the test above trains in a process, too
-@pytest.mark.parametrize("write", [training_script, library_script])
+@pytest.mark.parametrize("write", [standalone_script, library_script])
 def test_process_trains_to_its_end(write: Any, tmp_path: Path) -> None:
     config = config_of(epochs=2)
     script = written(write(config), config, tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from nnval.engine.config import OPTIMIZERS, SCHEDULES, TrainingConfig
 from nnval.engine.models import MODELS
 from nnval.script_text import call, command_comment, constant, literal
-from nnval.training_script import ScriptNoise, library_script, training_script
+from nnval.training_script import ScriptNoise, library_script, standalone_script
 from theory.noise_schedule import KINDS
 
 RULES = ["--select", "E,F,W,I,B,C4,NPY,RUF,SIM,TID252,UP", "--line-length", "120", "--target-version", "py311"]
@@ -58,7 +58,7 @@ def script_of(model: str, optimizer: str, schedule: str, action: dict[str, Any])
     config = config_of(
         model=model, optimizer=optimizer, schedule=schedule, **SCHEDULE_OPTIONS.get(schedule, {}), **sizes, **fields
     )
-    return training_script(config, noise=action.get("noise"))
+    return standalone_script(config, noise=action.get("noise"))
 
 
 def assert_clean(directory: Path) -> None:
@@ -88,7 +88,7 @@ def test_every_pair_of_choices_compiles_and_is_as_ruff_wants_it(tmp_path: Path) 
     config = config_of(
         milestones=tuple(range(1, 60)), schedule="step", compiled=True, data="cifar100", validation_size=10
     )
-    (tmp_path / "long.py").write_text(training_script(config))
+    (tmp_path / "long.py").write_text(standalone_script(config))
     assert_clean(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_nothing_of_a_user_becomes_code(tmp_path: Path) -> None:
         own = config_of(model=f"a:{value}", data="image_folder", data_dir=value)
         noise = ScriptNoise("full")
         return [
-            training_script(flat, command=words),
+            standalone_script(flat, command=words),
             library_script(flat, command=words),
             library_script(own, command=words),
             library_script(flat, noise=noise, command=words),
@@ -178,7 +178,7 @@ def test_nothing_of_a_user_becomes_code(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_written_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        training_script(config_of(**fields))
+        standalone_script(config_of(**fields))
 
 
 def test_library_script_takes_networks_and_data_of_ones_own_and_refuses_stacks() -> None:
@@ -197,16 +197,16 @@ def test_library_script_takes_networks_and_data_of_ones_own_and_refuses_stacks()
 
 def test_the_same_config_gives_the_same_bytes_and_others_another_hash() -> None:
     config = config_of(model="lenet")
-    assert training_script(config) == training_script(dataclasses.replace(config, members=9, execution="auto"))
+    assert standalone_script(config) == standalone_script(dataclasses.replace(config, members=9, execution="auto"))
 
     def hash_of(text: str) -> str:
         return next(line for line in text.splitlines() if line.startswith("# SHA-256 of the config:"))
 
     texts = [
-        training_script(config),
-        training_script(dataclasses.replace(config, seed=6)),
-        training_script(config, noise=ScriptNoise("fixed")),
-        training_script(config, noise=ScriptNoise("full")),
+        standalone_script(config),
+        standalone_script(dataclasses.replace(config, seed=6)),
+        standalone_script(config, noise=ScriptNoise("fixed")),
+        standalone_script(config, noise=ScriptNoise("full")),
     ]
     assert len({hash_of(text) for text in texts}) == 4
 

@@ -19,10 +19,10 @@ from nnval.engine.feedforward_networks import mlp
 from nnval.engine.images import Images
 from nnval.engine.run_directory import Interrupted, RunDirectoryError
 from nnval.measure.full_loss import FullLoss
-from nnval.measure.hessian_trace import hessian_trace
+from nnval.measure.hessian_trace import estimate_hessian_trace
 from nnval.noisy_descent import METHODS, NoisyDescent
 from nnval.widening_valley import run_widening_valley
-from nnval.widening_valley_study import MethodCurves, WideningValley, WideningValleyConfig, paired_differences
+from nnval.widening_valley_study import MethodCurves, WideningValley, WideningValleyConfig, end_differences
 from sim.batch_order import reshuffled_epochs
 from sim.random_streams import stream
 from theory.estimate import agreement
@@ -97,7 +97,7 @@ def test_trace_in_the_valley_is_that_of_theory(seed: int) -> None:
         assert not agreement(traces, start)
         # And that is what random probes measure.
         loss = FullLoss(network.module, images, images.labels, loss=half_squares)
-        measured = hessian_trace(loss, torch.cat([u.reshape(-1), v]), 30, stream(seed, "probes"))
+        measured = estimate_hessian_trace(loss, torch.cat([u.reshape(-1), v]), 30, stream(seed, "probes"))
         assert measured.value == pytest.approx(traces.sum(), abs=5 * measured.standard_error)
         assert measured.standard_error < 0.05 * abs(predicted[method] - start) * replicas
 
@@ -202,7 +202,7 @@ def test_differences_are_paired_t_tests() -> None:
     noise = {method: rng.normal(0, 1, size=12) for method in METHODS}
     shift = {"with_replacement": 0.0, "reshuffled": 0.0, "pgd": 0.0, "anti_pgd": -10.0}
     curves = [curves_of(each, common + noise[each] + shift[each], noise[each]) for each in METHODS]
-    differences = {(each.quantity, each.method, each.reference): each for each in paired_differences(curves)}
+    differences = {(each.quantity, each.method, each.reference): each for each in end_differences(curves)}
     assert len(differences) == 12
     for (quantity, method, reference), each in differences.items():
         ends = [getattr(next(c for c in curves if c.method == name), quantity)[:, -1] for name in (method, reference)]
@@ -223,14 +223,14 @@ def test_seeds_that_happen_to_differ_alike_show_nothing() -> None:
     """Two accuracies on 100 samples may well be 0.01 apart in both seeds: an error of zero is no certainty."""
     trace, accuracy = np.array([1.0, 2.0]), np.array([0.5, 0.25])
     curves = [curves_of("reshuffled", trace, accuracy + 0.125), curves_of("with_replacement", trace, accuracy)]
-    found = {each.quantity: each for each in paired_differences(curves)}["test_accuracy"]
+    found = {each.quantity: each for each in end_differences(curves)}["test_accuracy"]
     assert (found.difference.value, found.difference.standard_error) == (0.125, 0.0)
     assert not found.shown
 
 
 def test_only_methods_that_were_trained_are_compared() -> None:
     ones = np.arange(3.0)
-    found = paired_differences([curves_of("reshuffled", ones, ones), curves_of("with_replacement", ones, ones)])
+    found = end_differences([curves_of("reshuffled", ones, ones), curves_of("with_replacement", ones, ones)])
     assert [(each.quantity, each.method, each.reference) for each in found] == [
         (quantity, "reshuffled", "with_replacement") for quantity in ("trace", "train_loss", "test_accuracy")
     ]

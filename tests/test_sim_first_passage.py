@@ -260,7 +260,7 @@ def test_escape_from_a_well(potential: Potential, seed: int) -> None:
     process = in_well(potential)
     assert len(process.force) == (4 if potential is WELL else TABLE_NODES)
     times = simulate_diffusion(process, 150_000, stream(seed, "escape")).times
-    exact = escape.mean_first_passage_time(potential, diffusivity=0.2, start=-1.0, target=0.5)
+    exact = escape.mean_escape_time(potential, diffusivity=0.2, start=-1.0, target=0.5)
     assert agreement(times, exact, detects=0.03)
     kramers = 2 * math.pi / math.sqrt(2) * math.exp(0.25 / 0.2)
     assert not agreement(times, kramers, detects=0.03)
@@ -277,7 +277,7 @@ def test_logarithmic_potential_above_its_target(target: float, seed: int) -> Non
     # (x^2 - b^2) / (2 (U0 - D)).
     process = Diffusion.of_potential(logarithmic(2.0), diffusivity=0.1, start=1.0, target=target)
     times = simulate_diffusion(process, 50_000, stream(seed, "logarithm")).times
-    exact = escape.mean_first_passage_time(logarithmic(2.0), diffusivity=0.1, start=1.0, target=target)
+    exact = escape.mean_escape_time(logarithmic(2.0), diffusivity=0.1, start=1.0, target=target)
     assert exact == pytest.approx((1 - target**2) / 3.8, rel=1e-9)
     assert agreement(times, exact, detects=0.05)
     assert not agreement(times, (1 - target**2) / 4, detects=0.05)  # the noise forgotten
@@ -304,10 +304,8 @@ def test_a_target_below_is_the_mirror_image(wiggle: str, seed: int) -> None:
     assert one.window == pytest.approx(other.window, rel=1e-12)
     assert one.force == pytest.approx(other.force, rel=1e-9, abs=1e-9)
     times = simulate_diffusion(one, 100_000, stream(seed, "mirror")).times
-    assert agreement(
-        times, escape.mean_first_passage_time(below, diffusivity=0.3, start=0.8, target=-0.3), detects=0.04
-    )
-    wrong = escape.mean_first_passage_time(above, diffusivity=0.3, start=0.8, target=-0.3)
+    assert agreement(times, escape.mean_escape_time(below, diffusivity=0.3, start=0.8, target=-0.3), detects=0.04)
+    wrong = escape.mean_escape_time(above, diffusivity=0.3, start=0.8, target=-0.3)
     assert not agreement(times, wrong, detects=0.04)
 
 

@@ -20,7 +20,7 @@ from theory.batch_selection import (
 from theory.estimate import Estimate, agreement, compare
 from theory.mean_field import solve_mean_field
 from theory.mean_field_ridge import solve_ridge
-from theory.mean_field_temperature import effective_temperature
+from theory.mean_field_temperature import temperature_of_solution
 from theory.mixture_model import ACTIVATIONS, LOSSES, MixturePerceptron, PerceptronTraining
 
 RIDGE = MixturePerceptron(sample_ratio=2.0, noise_variance=0.5, weight_decay=0.5)
@@ -223,7 +223,7 @@ def test_temperature_of_the_ridge(seed: int) -> None:
         threads=1,
     )
     measured = simulated_temperature(found, [1, 3], longest_lag=18)
-    exact = effective_temperature(solve_ridge(RIDGE, TRAINING, SGD, 200), [1, 3], longest_lag=18)
+    exact = temperature_of_solution(solve_ridge(RIDGE, TRAINING, SGD, 200), [1, 3], longest_lag=18)
     for one, other in zip((*measured.by_lag, measured.by_slope), (*exact.by_lag, exact.by_slope), strict=True):
         assert compare("T", other, one, margin=0.02).p_value > 1e-5
         assert compare("T", other.scaled(1.5), one, margin=0.02).p_value < 1e-5

@@ -16,7 +16,8 @@ from sim.random_streams import stream
 from theory.epoch_walk import DOUBLE_WELL, TRAP_WITH_BARRIER, EpochWalk
 from theory.estimate import agreement
 from theory.fokker_planck import GridChain, refine
-from theory.markov_chain import periodic_mean, periodic_survival, restart_kernel, survival
+from theory.markov_chain import restart_kernel, survival
+from theory.perturbed_chain import periodic_mean, periodic_survival
 from theory.potentials import Potential, double_well, harmonic, trap_with_barrier
 from theory.survival import FirstPassages
 

@@ -16,10 +16,11 @@ from sim.random_streams import stream
 from sim.resetting import MOST_ATTEMPTS, simulate_restarted
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval, OrnsteinUhlenbeck
 from theory.estimate import agreement
+from theory.heavy_tailed_times import LogNormal
 from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic, EmpiricalLaw
 from theory.resetting import Restarted
-from theory.waiting_times import Exponential, Gamma, LogNormal
+from theory.waiting_times import Exponential, Gamma
 
 RUNS = 200_000
 FREE = Brownian(1.0, 1.0)

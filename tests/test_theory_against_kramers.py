@@ -17,7 +17,7 @@ from scipy.special import erf, log_ndtr, ndtr
 from sim.random_streams import stream
 from theory.absorbing import Floats
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
-from theory.escape import interval_exit, mean_first_passage_time, second_moment
+from theory.escape import interval_exit, mean_escape_time, second_moment
 from theory.linear_response import poisson_slope
 from theory.optimal_restart import optimal_rate
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
@@ -302,7 +302,7 @@ def test_quadrature_of_passage_to_one_target(seed: int) -> None:
         theirs.append(solver(function, diffusivity, domain=domain, left=left, right=right).moments(start, 2).value)
         for results, used in ((ours, diffusivity), (wrong, 2 * diffusivity)):
             ways = {"diffusivity": used, "start": start, "target": target, "reflecting": far if wall else None}
-            results.append((mean_first_passage_time(potential, **ways), second_moment(potential, **ways)))
+            results.append((mean_escape_time(potential, **ways), second_moment(potential, **ways)))
     assert_agreement(ours, theirs, wrong)
 
 
@@ -335,7 +335,7 @@ def test_quadrature_of_an_ornstein_uhlenbeck_process(seed: int) -> None:
         theirs.append((mean, square, mean))
         for results, used in ((ours, diffusivity), (wrong, 2 * diffusivity)):
             law = OrnsteinUhlenbeck(start, end, stiffness, used)
-            integral = mean_first_passage_time(harmonic(stiffness), diffusivity=used, start=start, target=end)
+            integral = mean_escape_time(harmonic(stiffness), diffusivity=used, start=start, target=end)
             results.append((law.mean, law.moment(2), integral))
     assert_agreement(ours, theirs, wrong)
 

@@ -5,14 +5,8 @@ import pytest
 
 from theory.chain_sampling import _Rows, sample_branched, sample_first_passages
 from theory.estimate import agreement
-from theory.markov_chain import (
-    Chain,
-    periodic_mean,
-    perturbed_survivors,
-    residual_survival_once,
-    restart_kernel,
-    survival,
-)
+from theory.markov_chain import Chain, restart_kernel, survival
+from theory.perturbed_chain import periodic_mean, perturbed_survivors, residual_survival_once
 from theory.toy_chains import hidden_label_chain, rational_chain, waiting_time_chain
 
 RATIONAL = rational_chain()

@@ -19,7 +19,7 @@ from theory.data_needs import (
 )
 from theory.estimate import Estimate
 from theory.prediction import PerturbationData, PerturbedOnce
-from theory.study_design import run_variances
+from theory.predictor_variance import run_variances
 from theory.survival import FirstPassages, Survival
 from theory.toy_chains import rational_chain
 

@@ -21,17 +21,8 @@ from theory.discrete_resetting import (
     sharp_restart_survival,
 )
 from theory.linear_response import chain_geometric_slope
-from theory.markov_chain import (
-    Chain,
-    geometric_mean,
-    mean_first_passage_time,
-    periodic_mean,
-    periodic_second_moment,
-    periodic_survival,
-    restart_kernel,
-    second_moment,
-    survival,
-)
+from theory.markov_chain import Chain, mean_first_passage_time, restart_kernel, second_moment, survival
+from theory.perturbed_chain import geometric_mean, periodic_mean, periodic_second_moment, periodic_survival
 from theory.toy_chains import rational_chain, waiting_time_chain
 
 EXACT = 1e-10

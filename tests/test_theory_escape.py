@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.escape import interval_exit, mean_first_passage_time, second_moment
+from theory.escape import interval_exit, mean_escape_time, second_moment
 from theory.log_quadrature import MOST_PANELS, resolve
 from theory.potentials import Potential, double_well, harmonic, linear, logarithmic, trap_with_barrier
 
@@ -19,7 +19,7 @@ quad: Any = mpmath.quad
 
 
 def both(potential: Potential, **arguments: float) -> tuple[float, float]:
-    return mean_first_passage_time(potential, **arguments), second_moment(potential, **arguments)
+    return mean_escape_time(potential, **arguments), second_moment(potential, **arguments)
 
 
 # ---- Anchors ---------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def test_ornstein_uhlenbeck(sign: int, start: float, target: float, mean: float,
 
 
 def test_ornstein_uhlenbeck_to_its_centre() -> None:
-    mean = mean_first_passage_time(harmonic(), diffusivity=1.0, start=1.0, target=0.0)
+    mean = mean_escape_time(harmonic(), diffusivity=1.0, start=1.0, target=0.0)
     assert mean == pytest.approx(0.9019080126528065, rel=1e-13)
 
 
@@ -71,9 +71,9 @@ def test_logarithmic_potential_to_the_origin(strength: float) -> None:
 def test_logarithmic_potential_away_from_the_origin() -> None:
     # The origin as it is: not reached, reached and reflecting, or attracting for good.
     def up(strength: float) -> float:
-        return mean_first_passage_time(logarithmic(strength), diffusivity=1.0, start=0.5, target=2.0)
+        return mean_escape_time(logarithmic(strength), diffusivity=1.0, start=0.5, target=2.0)
 
-    assert mean_first_passage_time(logarithmic(3.0), diffusivity=1.0, start=2.0, target=0.5) == pytest.approx(15 / 16)
+    assert mean_escape_time(logarithmic(3.0), diffusivity=1.0, start=2.0, target=0.5) == pytest.approx(15 / 16)
     assert up(-3.0) == pytest.approx((4 - 0.25) / 8, rel=EXACT)
     assert up(0.5) == pytest.approx(3.75, rel=EXACT)
     assert up(0.99) == pytest.approx(3.75 / 0.02, rel=EXACT)
@@ -84,7 +84,7 @@ def test_logarithmic_potential_away_from_the_origin() -> None:
 def test_target_at_the_origin_with_a_wall_above(strength: float) -> None:
     s, wall, start = strength, 2.0, 0.5
     mean = (wall ** (1 - s) * start ** (1 + s) / (1 + s) - start**2 / 2) / (1 - s)
-    found = mean_first_passage_time(logarithmic(s), diffusivity=1.0, start=start, target=0.0, reflecting=wall)
+    found = mean_escape_time(logarithmic(s), diffusivity=1.0, start=start, target=0.0, reflecting=wall)
     assert found == pytest.approx(mean, rel=EXACT)
 
 
@@ -129,7 +129,7 @@ def test_against_adaptive_quadrature(potential: Potential, exponent: Callable) -
         return total + quad(density, [-1, *(b for b in (0, 0.5) if b < y), y])
 
     exact = quad(lambda y: inner(y) / density(y), [-0.9, 0, 0.8]) / 0.7
-    found = mean_first_passage_time(potential, diffusivity=0.7, start=-0.9, target=0.8)
+    found = mean_escape_time(potential, diffusivity=0.7, start=-0.9, target=0.8)
     assert found == pytest.approx(float(exact), rel=1e-11)
 
 
@@ -139,7 +139,7 @@ def test_means_add_up_and_the_interval_closes(middle: float, diffusivity: float)
     well = trap_with_barrier()
 
     def mean(start: float, target: float) -> float:
-        return mean_first_passage_time(well, diffusivity=diffusivity, start=start, target=target)
+        return mean_escape_time(well, diffusivity=diffusivity, start=start, target=target)
 
     assert mean(-1.6, middle) + mean(middle, 0.9) == pytest.approx(mean(-1.6, 0.9), rel=1e-9)
     # To 0.9: leave (-1.6, 0.9), and if that was below, come back up from there.
@@ -150,7 +150,7 @@ def test_means_add_up_and_the_interval_closes(middle: float, diffusivity: float)
 
 def test_a_far_wall_is_none_and_a_near_one_hurries() -> None:
     def mean(reflecting: float | None) -> float:
-        return mean_first_passage_time(harmonic(), diffusivity=1.0, start=0.0, target=1.0, reflecting=reflecting)
+        return mean_escape_time(harmonic(), diffusivity=1.0, start=0.0, target=1.0, reflecting=reflecting)
 
     assert mean(-9.0) == pytest.approx(mean(None), rel=1e-12)
     assert mean(0.0) < mean(-1.0) < mean(-2.0) < mean(None)
@@ -187,15 +187,15 @@ def test_kramers(barrier: float) -> None:
     ],
 )
 def test_infinite(potential: Potential, start: float, target: float, reflecting: float | None) -> None:
-    for function in (mean_first_passage_time, second_moment):
+    for function in (mean_escape_time, second_moment):
         assert function(potential, diffusivity=1.0, start=start, target=target, reflecting=reflecting) == math.inf
 
 
 def test_a_well_far_behind_a_barrier_is_seen() -> None:
     # The runs first fall into the well 30 lengths behind the start; its depth sets the time.
     well = Potential("x**2*(x + 30)**2/100 + x")
-    assert mean_first_passage_time(well, diffusivity=2.0, start=0.0, target=0.1) > 1e4
-    assert mean_first_passage_time(harmonic(1.0, -100.0), diffusivity=300.0, start=0.0, target=1e-3) > 1e3
+    assert mean_escape_time(well, diffusivity=2.0, start=0.0, target=0.1) > 1e4
+    assert mean_escape_time(harmonic(1.0, -100.0), diffusivity=300.0, start=0.0, target=1e-3) > 1e3
 
 
 def test_nothing_to_do() -> None:

@@ -17,18 +17,11 @@ from theory import continuous_chain, escape, toy_chains
 from theory.absorbing import Floats
 from theory.estimate import agreement
 from theory.fokker_planck import GridChain, generator, grid_chain, point_cells, refine
-from theory.markov_chain import (
-    Chain,
-    mean_first_passage_time,
-    periodic_mean,
-    residual_survival_once,
-    restart_kernel,
-    second_moment,
-    survival,
-)
+from theory.markov_chain import Chain, mean_first_passage_time, restart_kernel, second_moment, survival
 from theory.perturbation import perturbed_mean, renewal_mean
+from theory.perturbed_chain import periodic_mean, residual_survival_once
 from theory.potentials import Potential, double_well, harmonic, linear, trap_with_barrier
-from theory.quasi_stationary import QuasiStationary, quasi_stationary
+from theory.quasi_stationary import QuasiStationary, quasi_stationary_state
 
 EXACT = 1e-10
 
@@ -84,7 +77,7 @@ def trap() -> Solved:
 
 @pytest.fixture(scope="module")
 def trapped(trap: Solved) -> QuasiStationary:
-    return quasi_stationary(trap.chain)
+    return quasi_stationary_state(trap.chain)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +192,7 @@ def test_double_well(wells: Solved, name: tuple[float, float], interval: int, me
 
 def test_double_well_unperturbed(wells: Solved) -> None:
     assert mean_first_passage_time(wells.chain) == pytest.approx(2275.804, abs=1e-3)
-    law = quasi_stationary(wells.chain)
+    law = quasi_stationary_state(wells.chain)
     assert law.survival_rate == pytest.approx(0.99977969, abs=1e-8)
     late = replace(wells.chain, initial=law.distribution @ wells.kernel(0.4, 0.1))
     assert mean_first_passage_time(late) == pytest.approx(4353, abs=0.5)
@@ -323,7 +316,7 @@ def test_moments_converge_at_second_order(
 ) -> None:
     where = {"diffusivity": diffusivity, "reflecting": reflecting, "target": target}
     for order, exact in [
-        (1, escape.mean_first_passage_time(potential, start=start, **where)),
+        (1, escape.mean_escape_time(potential, start=start, **where)),
         (2, escape.second_moment(potential, start=start, **where)),
     ]:
 

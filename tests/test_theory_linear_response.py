@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory import continuous_chain, markov_chain
+from theory import continuous_chain, markov_chain, perturbed_chain
 from theory.continuous_chain import ContinuousChain, moment, periodic_mean, poisson_mean
 from theory.linear_response import (
     chain_erlang_coefficient,
@@ -120,7 +120,7 @@ def test_discrete_slope_is_a_derivative(seed: int, consumes_epoch: bool) -> None
     kernel = rng.dirichlet(np.ones(5), size=4)
     chain, perturbation = Chain(kernel[:, :4], rng.dirichlet(np.ones(4))), rng.dirichlet(np.ones(4), size=4)
     slope = forward_difference(
-        lambda p: markov_chain.geometric_mean(chain, perturbation, p, consumes_epoch=consumes_epoch), 1e-4
+        lambda p: perturbed_chain.geometric_mean(chain, perturbation, p, consumes_epoch=consumes_epoch), 1e-4
     )
     exact = chain_geometric_slope(chain, perturbation, consumes_epoch=consumes_epoch)
     assert exact == pytest.approx(slope, rel=1e-6, abs=1e-6)

@@ -10,9 +10,15 @@ import pytest
 
 from theory.markov_chain import (
     Chain,
+    mean_first_passage_time,
+    restart_kernel,
+    rising_factorial_moment,
+    second_moment,
+    survival,
+)
+from theory.perturbed_chain import (
     cyclic_mean,
     geometric_mean,
-    mean_first_passage_time,
     periodic_mean,
     periodic_second_moment,
     periodic_survival,
@@ -20,12 +26,8 @@ from theory.markov_chain import (
     residual_mean,
     residual_mean_once,
     residual_survival_once,
-    restart_kernel,
-    rising_factorial_moment,
-    second_moment,
-    survival,
 )
-from theory.quasi_stationary import quasi_stationary
+from theory.quasi_stationary import quasi_stationary_state
 from theory.toy_chains import (
     ToyChain,
     rational_chain,
@@ -128,7 +130,7 @@ def test_rational_chain_unperturbed() -> None:
 
 
 def test_rational_chain_quasi_stationary() -> None:
-    law = quasi_stationary(RATIONAL.chain)
+    law = quasi_stationary_state(RATIONAL.chain)
     assert law.survival_rate == pytest.approx(0.9762985702, rel=1e-9)
     assert law.hazard == pytest.approx(1 - 0.9762985702, abs=1e-10)
     assert law.relaxation_epochs == pytest.approx(-1 / math.log(0.5 / 0.9762985702), rel=1e-9)
@@ -306,9 +308,12 @@ HALF = np.full((2, 2), 0.5)
         (lambda: rising_factorial_moment(CHAIN, 0), r"order=0 must be a whole number >= 1"),
         (lambda: cyclic_mean(CHAIN, [], 3), r"perturbations is empty; give at least one map"),
         (lambda: geometric_mean(CHAIN, KICK, 1.5, consumes_epoch=True), r"probability=1\.5 must lie in \[0, 1\]"),
-        (lambda: quasi_stationary(example_of_2_3()), r"every run meets the target within 60 epochs"),
-        (lambda: quasi_stationary(Chain(np.eye(2) * 0.9, E1 / 2 + 0.25)), r"two modes survive at the same rate 0\.9"),
-        (lambda: quasi_stationary(Chain(np.eye(2)[::-1] * 0.9, E1)), r"two modes survive at the same rate 0\.9"),
+        (lambda: quasi_stationary_state(example_of_2_3()), r"every run meets the target within 60 epochs"),
+        (
+            lambda: quasi_stationary_state(Chain(np.eye(2) * 0.9, E1 / 2 + 0.25)),
+            r"two modes survive at the same rate 0\.9",
+        ),
+        (lambda: quasi_stationary_state(Chain(np.eye(2)[::-1] * 0.9, E1)), r"two modes survive at the same rate 0\.9"),
     ],
 )
 def test_refuses(call: Callable[[], object], message: str) -> None:

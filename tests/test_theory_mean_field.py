@@ -225,6 +225,34 @@ def test_saved_and_loaded(tmp_path: Path, many: MeanFieldSolution) -> None:
         MeanFieldSolution.load(tmp_path / "other.npz")
 
 
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "solution.npz"
+    solve_mean_field(HINGE, TRAINING, SGD, 3, stream(0, "x"), particles=16, populations=2).save(path)
+    whole = path.read_bytes()
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    for damaged in (b"", whole[:10], whole[: len(whole) // 2], whole[:-30], b"words"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a solution of mean-field theory, or damaged"):
+            MeanFieldSolution.load(path)
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match="or damaged"):
+        MeanFieldSolution.load(path)
+    arrays.pop("overlap")
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="damaged solution of mean-field theory without overlap"):
+        MeanFieldSolution.load(path)
+    with pytest.raises(FileNotFoundError):
+        MeanFieldSolution.load(tmp_path / "none.npz")
+
+
+def test_full_batches_of_little_weight_are_not_empty() -> None:
+    found = solve_mean_field(RIDGE, TRAINING, FullBatch(1e-3), 3, stream(0, "x"), particles=16, populations=2)
+    right = solve_ridge(RIDGE, TRAINING, FullBatch(1e-3), 3)
+    np.testing.assert_allclose(found.overlap.mean(axis=0), right.overlap, atol=1e-5)
+
+
 def test_estimates(many: MeanFieldSolution) -> None:
     overlap = many.series("overlap")
     assert len(overlap) == STEPS + 1

@@ -13,7 +13,7 @@ from theory.batch_selection import (
 )
 from theory.estimate import Estimate
 from theory.mean_field import solve_mean_field
-from theory.mean_field_temperature import effective_temperature
+from theory.mean_field_temperature import temperature_of_solution
 from theory.mixture_model import MixturePerceptron, PerceptronTraining
 
 HINGE = MixturePerceptron(sample_ratio=1.5, noise_variance=1.0, loss="squared_hinge")
@@ -175,7 +175,7 @@ def test_table_of_temperatures(
     selection: BatchSelection, slope: float | None, fluctuation: tuple[float, float], seed: int
 ) -> None:
     solved = solve_mean_field(LOGISTIC, TRAINING, selection, 140, stream(seed, "table"), particles=2000, populations=6)
-    found = effective_temperature(solved, start=70, longest_lag=50)
+    found = temperature_of_solution(solved, start=70, longest_lag=50)
     if slope is not None:
         assert abs(found.by_slope.value - slope) < 5 * found.by_slope.standard_error + 0.03 * slope
     times = 70 + np.arange(20)

@@ -66,6 +66,8 @@ def test_test_error_of_arrays() -> None:
     assert model.test_error([0.0, 50.0], [[1.0], [2.0]]) == pytest.approx(np.array([[0.5, 0.0], [0.5, 0.0]]))
     with pytest.raises(ValueError, match=r"norm=0\.0 must be > 0"):
         model.test_error(0.0, 0.0)
+    with pytest.raises(ValueError, match="overlap=nan must be a number"):
+        model.test_error([0.1, np.nan], 1.0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from theory.gradient_noise import (
 from theory.heavy_ball import HeavyBall
 from theory.noise_arguments import number, real_numbers, reduced_angle
 from theory.state_dependent_noise import residual_noise, state_dependent_fraction, state_dependent_variances
-from theory.weight_covariance import weight_covariance
+from theory.weight_covariance import stationary_covariance
 from theory.weight_variance import squared_displacements, stationary_variances
 from theory.weight_variance_limits import crossover_function
 from theory.weight_variance_spectrum import variances_from_spectrum
@@ -82,7 +82,10 @@ anything: Any = lambda value: value  # noqa: E731 - arguments of the wrong type,
         (lambda: stationary_variances(MODES, WhiteNoise()).scaled(anything("a")), "factor='a' must be real numbers"),
         (lambda: crossover_function(anything("a")), "scaled_curvature='a' must be real numbers"),
         (lambda: variances_from_spectrum(MODES, WhiteNoise().spectrum, tolerance=math.nan), "tolerance=nan must be >"),
-        (lambda: weight_covariance(anything([["a"]]), [[1.0]], WhiteNoise(), 0.1), "hessian=.* must be real numbers"),
+        (
+            lambda: stationary_covariance(anything([["a"]]), [[1.0]], WhiteNoise(), 0.1),
+            "hessian=.* must be real numbers",
+        ),
         (lambda: residual_noise(np.empty((0, 3)), np.ones(3), 1), r"inputs of shape \(0, 3\) must be finite numbers"),
         (lambda: residual_noise(np.eye(4), np.ones(4), anything(2.5)), "batch_size=2.5 must be a whole number"),
         (lambda: state_dependent_fraction(anything("1"), 1.0), "excess_loss='1' must be a number"),

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval, OrnsteinUhlenbeck
+from theory.heavy_tailed_times import LogNormal, Pareto, Weibull
 from theory.optimal_restart import Optimum, optimal_interval, optimal_rate
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture, PassageLaw, SurvivalLaw
 from theory.resetting import Restarted
 from theory.restart_criterion import restart_helps
-from theory.waiting_times import Exponential, Gamma, Hyperexponential, LogNormal, Pareto, Weibull, erlang
+from theory.waiting_times import Exponential, Gamma, Hyperexponential, erlang
 
 HYPER = Hyperexponential((0.5, 0.5), (10.0, 0.1))
 DRIFTING = {  # Pe: (r* L^2 / D, T* D / L^2)

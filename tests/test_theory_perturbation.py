@@ -10,16 +10,7 @@ from hypothesis import strategies as st
 
 from theory.discrete_resetting import sharp_restart_mean, sharp_restart_restricted_mean, sharp_restart_survival
 from theory.fokker_planck import GridChain
-from theory.markov_chain import (
-    Chain,
-    periodic_mean,
-    periodic_survival,
-    residual_mean,
-    residual_mean_once,
-    residual_survival_once,
-    restart_kernel,
-    survival,
-)
+from theory.markov_chain import Chain, restart_kernel, survival
 from theory.perturbation import (
     PREDICTORS,
     perturbed_mean,
@@ -29,6 +20,13 @@ from theory.perturbation import (
     rare_survival,
     renewal_mean,
     renewal_survival,
+)
+from theory.perturbed_chain import (
+    periodic_mean,
+    periodic_survival,
+    residual_mean,
+    residual_mean_once,
+    residual_survival_once,
 )
 from theory.toy_chains import ToyChain, hidden_label_chain, rational_chain, trap_with_barrier
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theory.chain_sampling import sample_first_passages
-from theory.markov_chain import residual_survival_once
+from theory.perturbed_chain import residual_survival_once
 from theory.perturbed_once import PerturbedOnce
 from theory.survival import FirstPassages, Survival
 from theory.toy_chains import rational_chain

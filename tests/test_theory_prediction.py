@@ -9,15 +9,9 @@ from scipy import stats
 from theory.chain_sampling import sample_branched, sample_first_passages
 from theory.estimate import Estimate, percentile_interval
 from theory.hazard import constant_hazard_test
-from theory.markov_chain import (
-    Chain,
-    periodic_mean,
-    periodic_survival,
-    residual_survival_once,
-    restart_kernel,
-    survival,
-)
+from theory.markov_chain import Chain, restart_kernel, survival
 from theory.perturbation import predicted_mean, predicted_restricted_mean
+from theory.perturbed_chain import periodic_mean, periodic_survival, residual_survival_once
 from theory.perturbed_once import PerturbedOnce
 from theory.predicted_time import BestInterval, Prediction, best_prediction, speed_up_lower_bound
 from theory.prediction import Functional, PerturbationData

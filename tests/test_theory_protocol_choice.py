@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theory.estimate import agreement, percentile_interval
-from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose, selected_draws
+from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose_protocol, selected_draws
 
 
 def means(
@@ -41,7 +41,7 @@ def by_label(choices: tuple[ProtocolChoice, ...]) -> dict[str, ProtocolChoice]:
 def test_without_a_choice_it_is_the_percentile_interval(seed: int) -> None:
     rng = np.random.default_rng(seed)
     none, one = noisy("none", rng, [20.0]), noisy("one", rng, [10.0])
-    found = by_label(choose(none, [one]))
+    found = by_label(choose_protocol(none, [one]))
     draws = one.replicates[:, 0]
     assert (selected_draws(one) == draws).all()
     assert found["one"].restricted_mean.value == pytest.approx(np.median(draws), rel=1e-3)
@@ -60,7 +60,7 @@ def test_few_runs_make_wider_intervals_as_student_says(seed: int) -> None:
     few = dataclasses.replace(one, n=5)
     widths = []
     for known in (one, few):
-        estimate = by_label(choose(none, [known]))["one"].restricted_mean
+        estimate = by_label(choose_protocol(none, [known]))["one"].restricted_mean
         widths.append(math.log(estimate.interval()[1] / estimate.interval()[0]))
         assert estimate.n == known.n
     # t(4, 0.975) = 2.7764, and the bootstrap's variance lacks a factor 5 / 4
@@ -70,7 +70,7 @@ def test_few_runs_make_wider_intervals_as_student_says(seed: int) -> None:
 def test_training_without_perturbation_is_as_fast_as_itself(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for others in ([], [noisy("one", rng, [19.0, 21.0])], [noisy("one", rng, [20.5])], [noisy("one", rng, [40.0])]):
-        none = by_label(choose(noisy("none", rng, [20.0]), others))["none"]
+        none = by_label(choose_protocol(noisy("none", rng, [20.0]), others))["none"]
         assert none.speed_up.value == 1
         assert none.speed_up.interval() == (1, 1)
         assert none.speed_up.standard_error == 0
@@ -82,10 +82,10 @@ def test_probability_of_being_best_is_that_of_the_normal_law(seed: int) -> None:
     ahead = 2 * math.sqrt(2) * error  # two standard errors of the difference of logarithms
     none = noisy("none", rng, [20.0], error, 20_000)
     other = noisy("one", rng, [20 * math.exp(-ahead)], error, 20_000)
-    one = by_label(choose(none, [other]))["one"]
+    one = by_label(choose_protocol(none, [other]))["one"]
     # The winner is less sure than Phi(2) = 0.977: that it was chosen counts against it.
     assert 0.955 < one.best < 0.977
-    far = by_label(choose(none, [noisy("one", rng, [10.0], error, 20_000)]))
+    far = by_label(choose_protocol(none, [noisy("one", rng, [10.0], error, 20_000)]))
     assert far["one"].best == far["one"].helps == 1
     assert far["none"].best == 0
 
@@ -95,12 +95,12 @@ def test_equal_protocols_share_the_probability(copies: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     one = noisy("0", rng, [10.0, 9.0, 11.0])
     same = [dataclasses.replace(one, label=str(i)) for i in range(copies)]
-    found = by_label(choose(noisy("none", rng, [20.0]), same))
+    found = by_label(choose_protocol(noisy("none", rng, [20.0]), same))
     assert [found[str(i)].best for i in range(copies)] == pytest.approx([1 / copies] * copies)
     assert found["0"].helps == 1
     # As is one that never acts: neither helps nor harms.
     none = noisy("none", rng, [20.0])
-    idle = by_label(choose(none, [means("idle", none.replicates, [20.0])]))
+    idle = by_label(choose_protocol(none, [means("idle", none.replicates, [20.0])]))
     assert (idle["idle"].helps, idle["idle"].best, idle["none"].best) == (0.5, 0.5, 0.5)
     assert idle["idle"].speed_up.interval() == (1, 1)
 
@@ -112,28 +112,28 @@ def test_best_interval_its_bounds_and_the_boundary() -> None:
     none = means("none", np.full((200, 1), 20.0), [20.0])
     replicates = np.tile([9.0, 8.0, 8.0, 9.0], (200, 1))
     replicates[:100, 2] = 7.0
-    inner = by_label(choose(none, [means("one", replicates, [9.0, 8.0, 8.0, 9.0])]))["one"]
+    inner = by_label(choose_protocol(none, [means("one", replicates, [9.0, 8.0, 8.0, 9.0])]))["one"]
     assert (inner.interval, inner.low, inner.high, inner.is_boundary) == (2, 2, 3, False)  # the shortest of equal ones
-    last = by_label(choose(none, [means("one", replicates[:, ::-1], [9.0, 8.5, 8.2, 8.0])]))["one"]
+    last = by_label(choose_protocol(none, [means("one", replicates[:, ::-1], [9.0, 8.5, 8.2, 8.0])]))["one"]
     assert (last.interval, last.is_boundary) == (4, True)
     # P = 1 is an end, but there is nothing shorter; P = 2 as the first one known may have a better neighbour.
     first = means("one", replicates, [7.0, 8.0, 8.0, 9.0])
-    assert not by_label(choose(none, [first]))["one"].is_boundary
+    assert not by_label(choose_protocol(none, [first]))["one"].is_boundary
     later = dataclasses.replace(first, intervals=np.array([2, 3, 4, 5]))
-    assert by_label(choose(none, [later]))["one"].is_boundary
+    assert by_label(choose_protocol(none, [later]))["one"].is_boundary
 
 
 def test_the_fastest_comes_first(seed: int) -> None:
     rng = np.random.default_rng(seed)
     others = [noisy("slow", rng, [40.0]), noisy("fast", rng, [10.0, 12.0]), noisy("middle", rng, [30.0, 15.0])]
-    assert [c.label for c in choose(noisy("none", rng, [20.0]), others)] == ["fast", "middle", "none", "slow"]
+    assert [c.label for c in choose_protocol(noisy("none", rng, [20.0]), others)] == ["fast", "middle", "none", "slow"]
 
 
 def test_what_is_common_cancels_in_the_difference(seed: int) -> None:
     rng = np.random.default_rng(seed)
     common, own = np.exp(0.2 * rng.standard_normal((1000, 1))), np.exp(0.01 * rng.standard_normal((1000, 2)))
     none = means("none", 20 * common * own[:, :1], [20.0])
-    found = by_label(choose(none, [means("one", 18 * common * own[:, 1:], [18.0])]))
+    found = by_label(choose_protocol(none, [means("one", 18 * common * own[:, 1:], [18.0])]))
     difference = found["none"].slower_by(found["one"])
     assert difference.value == pytest.approx(2, rel=0.1)
     assert difference.standard_error < 0.2 * found["one"].restricted_mean.standard_error
@@ -152,7 +152,7 @@ def test_another_unit_of_time_changes_nothing(seed: int, factor: float, k: int) 
     scaled = [
         dataclasses.replace(p, means=factor * p.means, replicates=factor * p.replicates) for p in (none, *protocols)
     ]
-    for a, b in zip(choose(none, protocols), choose(scaled[0], scaled[1:]), strict=True):
+    for a, b in zip(choose_protocol(none, protocols), choose_protocol(scaled[0], scaled[1:]), strict=True):
         assert (a.label, a.interval, a.low, a.high, a.is_boundary) == (
             b.label,
             b.interval,
@@ -170,7 +170,7 @@ def test_order_of_protocols_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
     none = noisy("none", rng, [12.0], 0.1, 50)
     protocols = [noisy(name, rng, rng.uniform(8, 14, size=3).tolist(), 0.1, 50) for name in "abc"]
-    forwards, backwards = choose(none, protocols), choose(none, protocols[::-1])
+    forwards, backwards = choose_protocol(none, protocols), choose_protocol(none, protocols[::-1])
     assert [c.label for c in forwards] == [c.label for c in backwards]
     for a, b in zip(forwards, backwards, strict=True):
         assert (a.draws == b.draws).all()
@@ -182,7 +182,7 @@ def test_correction_only_ever_makes_slower_and_best_adds_up(seed: int, k: int) -
     rng = np.random.default_rng(seed)
     protocol = noisy("one", rng, rng.uniform(8, 14, size=k).tolist(), 0.1, 60)
     assert (selected_draws(protocol) >= protocol.replicates[:, protocol.means.argmin()] * (1 - 1e-12)).all()
-    choices = choose(noisy("none", rng, [11.0], 0.1, 60), [protocol])
+    choices = choose_protocol(noisy("none", rng, [11.0], 0.1, 60), [protocol])
     assert sum(c.best for c in choices) == pytest.approx(1)
     for c in choices:
         low, high = c.restricted_mean.interval()
@@ -232,7 +232,7 @@ def test_the_winner_among_protocols_is_corrected_too(seed: int) -> None:
         known = [
             noisy(name, rng, [float(np.exp(error * rng.standard_normal()))], error, 200) for name in ("none", *"abcd")
         ]
-        first = choose(known[0], known[1:])[0]
+        first = choose_protocol(known[0], known[1:])[0]
         original = next(p for p in known if p.label == first.label)
         claims[i], corrected[i] = math.log(original.means[0]), math.log(first.restricted_mean.value)
         low, high = first.restricted_mean.interval()
@@ -249,7 +249,7 @@ def test_the_winner_among_protocols_is_corrected_too(seed: int) -> None:
 def test_a_clear_winner_is_not_corrected(seed: int) -> None:
     rng = np.random.default_rng(seed)
     known = [noisy("none", rng, [30.0]), noisy("one", rng, [10.0, 20.0, 20.0]), noisy("other", rng, [20.0])]
-    first = choose(known[0], known[1:])[0]
+    first = choose_protocol(known[0], known[1:])[0]
     assert first.draws == pytest.approx(known[1].replicates[:, 0], rel=1e-12)
     assert first.best == 1
 
@@ -270,6 +270,6 @@ def test_what_does_not_belong_together_is_refused(seed: int) -> None:
             means("one", np.full((50, 1), wrong), [1.0])
     none, one = noisy("none", rng, [2.0]), noisy("one", rng, [1.0])
     with pytest.raises(ValueError, match=r"labels \['none', 'one', 'one'\] must be different"):
-        choose(none, [one, one])
+        choose_protocol(none, [one, one])
     with pytest.raises(ValueError, match=r"replicates of \['none', 'one'\] must be equally many"):
-        choose(none, [noisy("one", rng, [1.0], resamples=7)])
+        choose_protocol(none, [noisy("one", rng, [1.0], resamples=7)])

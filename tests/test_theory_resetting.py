@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sim.random_streams import stream
 from theory.continuous_chain import ContinuousChain, periodic_mean, poisson_mean
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
+from theory.enzyme_turnover import michaelis_menten
 from theory.estimate import agreement
+from theory.heavy_tailed_times import LogNormal, Pareto, Weibull
 from theory.optimal_restart import NoOptimumFound, optimal_interval
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture, PassageLaw, SurvivalLaw
-from theory.resetting import Restarted, michaelis_menten
-from theory.waiting_times import Exponential, Gamma, Hyperexponential, LogNormal, Pareto, Weibull, erlang
+from theory.resetting import Restarted
+from theory.waiting_times import Exponential, Gamma, Hyperexponential, erlang
 
 HYPER = Hyperexponential((0.5, 0.5), (10.0, 0.1))
 GENERATOR = np.array([[-2.0, 1.5, 0.3], [0.2, -1.0, 0.5], [0.05, 0.0, -0.15]])

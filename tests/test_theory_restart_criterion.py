@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theory.continuous_chain import ContinuousChain, moment
+from theory.heavy_tailed_times import LogNormal, Pareto
 from theory.linear_response import chain_poisson_slope
 from theory.passage_laws import Deterministic, EmpiricalLaw
 from theory.resetting import Restarted
@@ -17,7 +18,7 @@ from theory.restart_criterion import (
     poisson_restart_criterion,
     restart_helps,
 )
-from theory.waiting_times import Exponential, Hyperexponential, LogNormal, Pareto, erlang
+from theory.waiting_times import Exponential, Hyperexponential, erlang
 
 
 def test_criteria() -> None:

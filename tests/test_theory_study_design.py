@@ -10,7 +10,8 @@ import pytest
 from theory.chain_sampling import sample_branched
 from theory.perturbation import predicted_restricted_mean, predicted_survival
 from theory.prediction import PerturbationData, PerturbedOnce
-from theory.study_design import Design, cheapest_design, run_variances
+from theory.predictor_variance import run_variances
+from theory.study_design import Design, cheapest_design
 from theory.survival import FirstPassages
 from theory.toy_chains import ToyChain, rational_chain
 

@@ -6,13 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from theory import linear_response, resetting, symbolic
+from theory import linear_response, symbolic
+from theory.derivations import derivation_names, derive
 from theory.diffusion_laws import Brownian, DriftDiffusion, Interval
+from theory.enzyme_turnover import michaelis_menten
+from theory.heavy_tailed_times import Weibull
 from theory.optimal_restart import optimal_rate
 from theory.passage_laws import Deterministic, PassageLaw
 from theory.resetting import Restarted
-from theory.symbolic import Derivation, derivation_names, derive
-from theory.waiting_times import Exponential, Gamma, Hyperexponential, Weibull, erlang
+from theory.symbolic_derivation import Derivation
+from theory.waiting_times import Exponential, Gamma, Hyperexponential, erlang
 
 EXACT = 1e-10
 derived = functools.cache(derive)  # each takes up to seconds
@@ -34,7 +37,7 @@ def random_law(name: str, rng: np.random.Generator) -> tuple[PassageLaw, list[fl
     }[name]()
 
 
-CASES = [(name, law) for name, _, law in (full.partition(" ") for full in derivation_names()) if law]
+CASES = [(name, law) for name, _, law in (full.partition(" ") for full in derivation_names("restart")) if law]
 
 
 @pytest.mark.parametrize(("name", "law"), CASES)
@@ -64,7 +67,7 @@ def test_function_is_the_numeric_code(name: str, law: str) -> None:
             value, expected = function(*parameters, rate), Restarted(passage, Deterministic(rate)).mean
         elif name == "michaelis_menten":
             value = function(*parameters, 0.7, rate)
-            expected = resetting.michaelis_menten(0.7, passage, Exponential(rate))
+            expected = michaelis_menten(0.7, passage, Exponential(rate))
         else:
             assert name == "scaled_optimum"
             return
@@ -110,7 +113,7 @@ def test_known_forms() -> None:
     assert sympy.simplify(slope - (mean**2 - square / 2)) == 0
 
 
-@pytest.mark.parametrize("name", derivation_names())
+@pytest.mark.parametrize("name", derivation_names("restart"))
 def test_latex_is_one_complete_block(name: str) -> None:
     import sympy
 
@@ -143,3 +146,5 @@ def test_refusals() -> None:
         symbolic.poisson_slope("brownian")
     with pytest.raises(ValueError, match=r"name='nothing' is not a derivation; derivation_names\(\) lists them"):
         derive("nothing")
+    with pytest.raises(ValueError, match="subject='escape' must be one of restart, weight_variance"):
+        derivation_names("escape")

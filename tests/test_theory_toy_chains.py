@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from theory.markov_chain import residual_mean, residual_mean_once
+from theory.perturbed_chain import residual_mean, residual_mean_once
 from theory.toy_chains import double_well, hidden_label_chain, trap_with_barrier, waiting_time_chain
 
 

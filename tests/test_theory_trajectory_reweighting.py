@@ -9,7 +9,8 @@ from sim.random_streams import stream
 from theory.absorbing import Floats
 from theory.discrete_resetting import geometric_restart_mean, random_interval_mean
 from theory.estimate import agreement
-from theory.markov_chain import geometric_mean, restart_kernel
+from theory.markov_chain import restart_kernel
+from theory.perturbed_chain import geometric_mean
 from theory.toy_chains import rational_chain
 from theory.trajectory_reweighting import reweighted_mean, reweighted_sums
 

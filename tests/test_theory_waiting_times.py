@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sim.random_streams import stream
 from theory.estimate import agreement
+from theory.heavy_tailed_times import LogNormal, Pareto, Weibull
 from theory.passage_laws import PassageLaw
-from theory.waiting_times import Exponential, Gamma, Hyperexponential, LogNormal, Pareto, Weibull, erlang
+from theory.waiting_times import Exponential, Gamma, Hyperexponential, erlang
 
 FAMILIES = [
     Exponential(2.0),

@@ -22,7 +22,7 @@ from theory.state_dependent_noise import (
     state_dependent_fraction,
     state_dependent_variances,
 )
-from theory.weight_covariance import weight_covariance
+from theory.weight_covariance import stationary_covariance
 from theory.weight_variance import stationary_variances
 
 
@@ -66,7 +66,7 @@ def lyapunov(
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
 def test_against_the_lyapunov_equation(noise: GradientNoise, beta: float) -> None:
     hessian, covariance = matrices(1)
-    result = weight_covariance(hessian, covariance, noise, 0.4, beta)
+    result = stationary_covariance(hessian, covariance, noise, 0.4, beta)
     weight, velocity = lyapunov(hessian, covariance, noise, 0.4, beta, 300)
     assert result.weight == pytest.approx(weight, rel=1e-9, abs=1e-10 * np.abs(weight).max())
     assert result.velocity == pytest.approx(velocity, rel=1e-9, abs=1e-10 * np.abs(velocity).max())
@@ -74,8 +74,8 @@ def test_against_the_lyapunov_equation(noise: GradientNoise, beta: float) -> Non
 
 def test_one_order_for_all_epochs_is_the_limit() -> None:
     hessian, covariance = matrices(2)
-    once = weight_covariance(hessian, covariance, ShuffledOnce(5), 0.2, 0.6)
-    many = weight_covariance(hessian, covariance, ReshuffledEvery(5, 10**8), 0.2, 0.6)
+    once = stationary_covariance(hessian, covariance, ShuffledOnce(5), 0.2, 0.6)
+    many = stationary_covariance(hessian, covariance, ReshuffledEvery(5, 10**8), 0.2, 0.6)
     assert once.weight == pytest.approx(many.weight, rel=1e-4)
     assert once.velocity == pytest.approx(many.velocity, rel=1e-4)
 
@@ -84,7 +84,7 @@ def test_a_commuting_covariance_is_the_diagonal_theory() -> None:
     hessian, _ = matrices(3)
     curvature, basis = np.linalg.eigh(hessian)
     covariance = basis @ np.diag([0.5, 1.0, 2.0, 3.0]) @ basis.T
-    result = weight_covariance(hessian, covariance, Reshuffled(20), 0.3, 0.8)
+    result = stationary_covariance(hessian, covariance, Reshuffled(20), 0.3, 0.8)
     modes = stationary_variances(HeavyBall(0.3, curvature, 0.8), Reshuffled(20)).scaled([0.5, 1.0, 2.0, 3.0])
     assert basis.T @ result.weight @ basis == pytest.approx(np.diag(modes.weight), rel=1e-11, abs=1e-12)
     assert basis.T @ result.velocity @ basis == pytest.approx(np.diag(modes.velocity), rel=1e-11, abs=1e-12)
@@ -93,7 +93,7 @@ def test_a_commuting_covariance_is_the_diagonal_theory() -> None:
 def test_white_noise_without_momentum() -> None:
     # Sigma H + H Sigma - eta H Sigma H = eta C.
     hessian, covariance = matrices(4)
-    sigma = weight_covariance(hessian, covariance, WhiteNoise(), 0.5).weight
+    sigma = stationary_covariance(hessian, covariance, WhiteNoise(), 0.5).weight
     left = sigma @ hessian + hessian @ sigma - 0.5 * hessian @ sigma @ hessian
     assert left == pytest.approx(0.5 * covariance, abs=1e-12)
 
@@ -101,31 +101,31 @@ def test_white_noise_without_momentum() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_flat_directions(momentum: float) -> None:
     covariance = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.1], [0.2, 0.1, 1.0]])
-    flat = weight_covariance(np.diag([0.0, 0.0, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
-    nearly = weight_covariance(np.diag([1e-9, 1e-9, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
+    flat = stationary_covariance(np.diag([0.0, 0.0, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
+    nearly = stationary_covariance(np.diag([1e-9, 1e-9, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
     assert flat.weight == pytest.approx(nearly.weight, rel=1e-6)
     assert flat.velocity == pytest.approx(nearly.velocity, rel=1e-6)
     # The answer between two flat modes does not depend on which of them is flatter.
-    uneven = weight_covariance(np.diag([1e-10, 1e-9, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
+    uneven = stationary_covariance(np.diag([1e-10, 1e-9, 1.0]), covariance, Reshuffled(10), 0.5, momentum)
     assert flat.weight == pytest.approx(uneven.weight, rel=1e-6)
 
 
 def test_errors_of_matrices() -> None:
     good = np.eye(2)
     with pytest.raises(ValueError, match="hessian misses symmetry by 1"):
-        weight_covariance([[1.0, 1.0], [0.0, 1.0]], good, WhiteNoise(), 0.1)
+        stationary_covariance([[1.0, 1.0], [0.0, 1.0]], good, WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match=r"hessian has shape \(2,\); it must be a square matrix"):
-        weight_covariance([1.0, 1.0], good, WhiteNoise(), 0.1)
+        stationary_covariance([1.0, 1.0], good, WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match=r"noise_covariance has shape \(3, 3\); the hessian's is \(2, 2\)"):
-        weight_covariance(good, np.eye(3), WhiteNoise(), 0.1)
+        stationary_covariance(good, np.eye(3), WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match="noise_covariance has an eigenvalue -1; it must be positive semidefinite"):
-        weight_covariance(good, np.diag([1.0, -1.0]), WhiteNoise(), 0.1)
+        stationary_covariance(good, np.diag([1.0, -1.0]), WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match=r"curvature=-1.0 must be finite and >= 0"):
-        weight_covariance(np.diag([1.0, -1.0]), good, WhiteNoise(), 0.1)
+        stationary_covariance(np.diag([1.0, -1.0]), good, WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match="hessian has an eigenvalue 0"):
-        weight_covariance(np.diag([1.0, 0.0]), good, WhiteNoise(), 0.1)
+        stationary_covariance(np.diag([1.0, 0.0]), good, WhiteNoise(), 0.1)
     with pytest.raises(ValueError, match=r"must be < 2 \(1 \+ momentum\)"):
-        weight_covariance(30 * good, good, WhiteNoise(), 0.1)
+        stationary_covariance(30 * good, good, WhiteNoise(), 0.1)
 
 
 # ---- Noise that depends on the weights -------------------------------------------------------------------------------

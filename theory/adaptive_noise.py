@@ -384,10 +384,10 @@ def mean_passage_steps(
         >>> round(mean_passage_steps(well, epsilon=0.06, **wanted))
         3177
     """
-    from theory.escape import mean_first_passage_time
+    from theory.escape import mean_escape_time
 
     temperature = noise_temperature(learning_rate, momentum, epsilon, gradient_noise)
     if temperature == 0:
         raise ValueError("epsilon and gradient_noise are both 0: a passage needs noise")
-    time = mean_first_passage_time(potential, diffusivity=temperature, start=start, target=target)
+    time = mean_escape_time(potential, diffusivity=temperature, start=start, target=target)
     return time * (1 - momentum) / learning_rate

@@ -105,14 +105,10 @@ def checked_fraction(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class FullBatch(BatchSelection):
-    """Gradient descent: every sample counts b in every update.
+class _Fraction(BatchSelection):
+    """Batches that are told by the part of all samples in them."""
 
-    Attributes:
-        fraction: b; less than 1 only to compare with batches of the same mean force.
-    """
-
-    fraction: float = 1.0
+    fraction: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fraction", checked_fraction(self.fraction))
@@ -121,6 +117,21 @@ class FullBatch(BatchSelection):
     def batch_fraction(self) -> float:
         """The part of all samples that is in a batch, b."""
         return self.fraction
+
+
+@dataclass(frozen=True)
+class FullBatch(_Fraction):
+    """Gradient descent: every sample counts b in every update.
+
+    Attributes:
+        fraction: b; less than 1 only to compare with batches of the same mean force.
+
+    Example:
+        >>> next(FullBatch(0.25).paths(4, 0.1, np.random.default_rng(0))).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+
+    fraction: float = 1.0
 
     @property
     def label(self) -> str:
@@ -133,7 +144,7 @@ class FullBatch(BatchSelection):
 
 
 @dataclass(frozen=True)
-class BernoulliBatches(BatchSelection):
+class BernoulliBatches(_Fraction):
     """SGD whose batches are drawn anew: each sample is in with probability b, independently.
 
     Attributes:
@@ -143,16 +154,6 @@ class BernoulliBatches(BatchSelection):
         >>> next(BernoulliBatches(0.25).paths(8, 0.1, np.random.default_rng(0))).sum().item()
         2.0
     """
-
-    fraction: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", checked_fraction(self.fraction))
-
-    @property
-    def batch_fraction(self) -> float:
-        """The part of all samples that is in a batch, b."""
-        return self.fraction
 
     @property
     def label(self) -> str:
@@ -165,7 +166,7 @@ class BernoulliBatches(BatchSelection):
 
 
 @dataclass(frozen=True)
-class PersistentBatches(BatchSelection):
+class PersistentBatches(_Fraction):
     """Persistent SGD: samples enter and leave the batch at random, and stay out for a time tau on average.
 
     Attributes:
@@ -173,23 +174,16 @@ class PersistentBatches(BatchSelection):
         persistence_time: tau, in units of the learning rate: tau / eta updates.
     """
 
-    fraction: float
     persistence_time: float
 
     def __post_init__(self) -> None:
-        fraction = checked_fraction(self.fraction)
-        if fraction == 1:
+        super().__post_init__()
+        if self.fraction == 1:
             raise ValueError("batch_fraction=1 with persistent batches: nothing is left out that could enter; take < 1")
         time = number("persistence_time", self.persistence_time)
         if not 0 < time < np.inf:
             raise ValueError(f"persistence_time={self.persistence_time} must be finite and > 0")
-        object.__setattr__(self, "fraction", fraction)
         object.__setattr__(self, "persistence_time", time)
-
-    @property
-    def batch_fraction(self) -> float:
-        """The part of all samples that is in a batch, b."""
-        return self.fraction
 
     @property
     def label(self) -> str:
@@ -244,12 +238,8 @@ class PersistentBatches(BatchSelection):
 
 
 @dataclass(frozen=True)
-class ReshuffledBatches(BatchSelection):
-    """Epochs without replacement, in a new order each.
-
-    Attributes:
-        batches_per_epoch: M >= 1; b = 1 / M.
-    """
+class _Epochs(BatchSelection):
+    """Batches that leave no sample out in an epoch."""
 
     batches_per_epoch: int
 
@@ -265,6 +255,21 @@ class ReshuffledBatches(BatchSelection):
     def period(self) -> int:
         """M."""
         return self.batches_per_epoch
+
+
+@dataclass(frozen=True)
+class ReshuffledBatches(_Epochs):
+    """Epochs without replacement, in a new order each.
+
+    Attributes:
+        batches_per_epoch: M >= 1; b = 1 / M.
+
+    Example:
+        >>> paths = ReshuffledBatches(4).paths(100, 0.1, np.random.default_rng(0))
+        >>> epoch = sum(next(paths) for _ in range(4))
+        >>> bool((epoch == 1).all())  # each sample is in one of the four batches
+        True
+    """
 
     @property
     def label(self) -> str:
@@ -277,27 +282,18 @@ class ReshuffledBatches(BatchSelection):
 
 
 @dataclass(frozen=True)
-class ShuffledOnceBatches(BatchSelection):
+class ShuffledOnceBatches(_Epochs):
     """Epochs without replacement, all in the first one's order.
 
     Attributes:
         batches_per_epoch: M >= 1; b = 1 / M.
+
+    Example:
+        >>> paths = ShuffledOnceBatches(4).paths(100, 0.1, np.random.default_rng(0))
+        >>> first, second = ([next(paths) for _ in range(4)] for _ in range(2))
+        >>> bool(np.array_equal(first, second))
+        True
     """
-
-    batches_per_epoch: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "batches_per_epoch", checked_epoch(self.batches_per_epoch))
-
-    @property
-    def batch_fraction(self) -> float:
-        """The part of all samples that is in a batch, b = 1 / M."""
-        return 1 / self.batches_per_epoch
-
-    @property
-    def period(self) -> int:
-        """M."""
-        return self.batches_per_epoch
 
     @property
     def label(self) -> str:

@@ -90,6 +90,13 @@ def runs_needed(data: PerturbationData, wanted: Functional | tuple[str, int], *,
 
     Raises:
         ValueError: for a relative error that is not > 0, or a value that is 0 or infinite.
+
+    Example:
+        >>> from theory import FirstPassages
+        >>> times = np.repeat(np.arange(1, 101), 4)  # 400 runs that need 1 to 100 epochs
+        >>> data = PerturbationData(FirstPassages(times, times > 0), replicates=2, rng=np.random.default_rng(0))
+        >>> runs_needed(data, ("restart", 50), relative_error=0.01).describe()
+        '56.62 has an error of 3.56 % from 400 runs; 1 % takes 5,059 runs.'
     """
     _check_positive("relative_error", relative_error)
     functional = wanted if callable(wanted) else _restricted_mean(data, *wanted)

@@ -142,6 +142,13 @@ def sharp_restart_restricted_mean(survival: npt.NDArray, interval: Epochs, horiz
 
     Raises:
         ValueError: if an interval is out of range.
+
+    Example:
+        >>> psi = np.array([1.0, 1.0, 0.5, 0.25])
+        >>> float(sharp_restart_restricted_mean(psi, 3, 12))  # 10 / 3 without the end at 12
+        3.3203125
+        >>> float(sharp_restart_restricted_mean(psi, 1, 12))  # no run succeeds within one epoch
+        12.0
     """
     interval = check_interval(survival, interval)
     cycles, rest = np.divmod(horizon, interval)

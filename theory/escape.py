@@ -58,7 +58,7 @@ class IntervalExit:
     upper_probability: float
 
 
-def mean_first_passage_time(
+def mean_escape_time(
     potential: Potential, *, diffusivity: float, start: float, target: float, reflecting: float | None = None
 ) -> float:
     """E[T] from the start to the target, by the double integral above.
@@ -81,9 +81,9 @@ def mean_first_passage_time(
 
     Example:
         >>> from theory.potentials import harmonic, linear
-        >>> round(mean_first_passage_time(harmonic(), diffusivity=1.0, start=0.0, target=1.0), 12)
+        >>> round(mean_escape_time(harmonic(), diffusivity=1.0, start=0.0, target=1.0), 12)
         2.093406649678
-        >>> mean_first_passage_time(linear(drift=-1.0), diffusivity=1.0, start=0.0, target=1.0)
+        >>> mean_escape_time(linear(drift=-1.0), diffusivity=1.0, start=0.0, target=1.0)
         inf
     """
     return _first_passage(potential, diffusivity, start, target, reflecting, moments=1)[0]
@@ -105,7 +105,7 @@ def second_moment(
         [time^2], possibly ``inf``: also with a finite mean, if the potential confines weakly.
 
     Raises:
-        ValueError: as for ``mean_first_passage_time``.
+        ValueError: as for ``mean_escape_time``.
 
     Example:
         >>> from theory.potentials import linear

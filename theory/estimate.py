@@ -285,6 +285,11 @@ class Comparison:
         verdict: ``"agrees"``, ``"disagrees"`` or ``"outside regime"``.
         margin: model error that the predictor is allowed, as a fraction of the prediction; 0 for an exact one.
         reasons: why the prediction is outside its regime.
+
+    Example:
+        >>> one = compare("E[T]", Estimate(10.0, 0.0, 1), Estimate(10.3, 0.1, 400))
+        >>> round(one.z, 9), one.verdict
+        (-3.0, 'disagrees')
     """
 
     quantity: str
@@ -352,6 +357,14 @@ def holm(comparisons: Sequence[Comparison], significance: float = 0.01) -> list[
 
     Raises:
         ValueError: if the significance is outside (0, 1).
+
+    Example:
+        >>> measured = Estimate(10.0, 0.1, 400)
+        >>> family = [compare("E[T]", Estimate(value, 0.0, 1), measured) for value in (10.0, 10.27, 11.0)]
+        >>> [one.verdict for one in family]
+        ['agrees', 'disagrees', 'disagrees']
+        >>> [one.verdict for one in holm(family)]  # the second is not so rare among three
+        ['agrees', 'agrees', 'disagrees']
     """
     if not 0 < significance < 1:
         raise ValueError(f"significance={significance} must lie strictly between 0 and 1")

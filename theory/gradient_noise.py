@@ -54,6 +54,13 @@ class WhiteNoise(FiniteRangeNoise):
 
     Attributes:
         variance: c_0 = S(omega) [gradient^2].
+
+    Example:
+        >>> from theory import static_temperatures
+        >>> modes = HeavyBall(learning_rate=0.01, curvature=[0.1, 1.0], momentum=0.9)
+        >>> noise = WhiteNoise.thermal(0.02, learning_rate=0.01, momentum=0.9)
+        >>> static_temperatures(modes, noise).configurational.round(4).tolist()  # as hot as it was meant to be
+        [0.02, 0.0201]
     """
 
     variance: float = 1.0
@@ -122,6 +129,11 @@ class AntiCorrelatedIncrements(FiniteRangeNoise):
 
     Attributes:
         variance: c_0 = 2 Var(xi) in units of the gradient; c_1 = -c_0 / 2 [gradient^2].
+
+    Example:
+        >>> noise = AntiCorrelatedIncrements(variance=2.0)
+        >>> noise.autocovariance([0, 1, 2]).tolist(), noise.sum_of_autocovariance  # no diffusion
+        ([2.0, -1.0, 0.0], 0.0)
     """
 
     variance: float = 1.0
@@ -196,6 +208,11 @@ class Persistent(GradientNoise):
     Attributes:
         correlation: r, -1 < r < 1; negative where samples leave faster than the batch is mixed.
         variance: c_0 [gradient^2].
+
+    Example:
+        >>> noise = Persistent(correlation=0.9)
+        >>> noise.autocovariance([0, 1, 2]).round(2).tolist(), round(noise.sum_of_autocovariance, 9)  # diffuses 19-fold
+        ([1.0, 0.9, 0.81], 19.0)
     """
 
     correlation: float

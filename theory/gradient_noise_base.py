@@ -53,6 +53,12 @@ class GradientNoise(abc.ABC):
 
     Attributes:
         variance: c_0 [gradient^2].
+
+    Example:
+        >>> from theory import Reshuffled, WhiteNoise
+        >>> noise = WhiteNoise(0.5) + 2.0 * Reshuffled(50)
+        >>> noise.variance, noise.autocovariance([0, 1]).tolist(), noise.sum_of_autocovariance
+        (2.5, [2.5, -0.04], 0.5)
     """
 
     variance: float

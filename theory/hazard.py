@@ -89,6 +89,15 @@ def constant_hazard_test(survival: Survival, start: int, stop: int | None = None
     Raises:
         ValueError: if the epochs are out of range.
 
+    Example:
+        >>> epochs = np.arange(1, 41)
+        >>> steady = Survival(1000 * 0.9 ** (epochs - 1.0), 100 * 0.9 ** (epochs - 1.0))
+        >>> constant_hazard_test(steady, 0).is_constant
+        True
+        >>> mixed = 500 * (0.7 ** (epochs - 1.0) + 0.99 ** (epochs - 1.0))  # slow runs remain
+        >>> constant_hazard_test(Survival(mixed[:-1], -np.diff(mixed)), 0).is_rejected
+        True
+
     Reference: Derived for jostle, after the observation that the published curves of [meir2025] fail it.
     """
     stop = survival.horizon if stop is None else stop
@@ -127,6 +136,11 @@ def geometric_tail_mean(survival: Survival, start: int) -> Estimate:
 
     Raises:
         ValueError: unless ``constant_hazard_test`` shows a constant hazard after ``start``.
+
+    Example:
+        >>> left = 1000 * 0.9 ** np.arange(20)  # followed for 20 epochs only
+        >>> round(geometric_tail_mean(Survival(left, 0.1 * left), 0).value, 9)
+        10.0
     """
     test = constant_hazard_test(survival, start)
     if not test.is_constant:

@@ -66,6 +66,54 @@ def invert(transform: Transform, times: npt.ArrayLike) -> Floats:
     return result.reshape(t.shape)[()]
 
 
+def inverted_survival(transform: Transform, times: Floats) -> Floats:
+    """Psi(t) from int_0^inf e^{-st} Psi(t) dt, with Psi(0) = 1.
+
+    Args:
+        transform: as for `invert`.
+        times: t >= 0, any shape [time].
+
+    Returns:
+        Psi, the shape of ``times``; not yet clipped to 0..1.
+
+    Raises:
+        ValueError: as for `invert`.
+
+    Example:
+        >>> inverted_survival(lambda s: 1 / (s + 1), np.array([0.0, 1.0])).round(9).tolist()
+        [1.0, 0.367879441]
+    """
+    result = np.ones(times.shape)
+    result[times > 0] = invert(transform, times[times > 0])
+    return result
+
+
+def inverted_density(transform: Transform, times: Floats) -> Floats:
+    """A density from its transform, to 1e-9 / t, what transforms of restarted laws are good for.
+
+    1 / t is added before and taken away after, so that the inversion does not try for more.
+
+    Args:
+        transform: as for `invert`.
+        times: t >= 0, any shape [time].
+
+    Returns:
+        The density, the shape of ``times``; 0 at 0, and not yet clipped [1 / time].
+
+    Raises:
+        ValueError: as for `invert`.
+
+    Example:
+        >>> inverted_density(lambda s: 2 / (s + 2), np.array([0.0, 1.0])).round(9).tolist()  # 2 e^-2
+        [0.0, 0.270670566]
+    """
+    result = np.zeros(times.shape)
+    for index in np.flatnonzero(times > 0):
+        offset = 1 / float(times.flat[index])
+        result.flat[index] = invert(lambda s, x=offset: transform(s) + x / s, times.flat[index]) - offset
+    return result
+
+
 def _euler(transform: Transform, times: Floats, terms: int) -> tuple[Floats, Floats]:
     """The inverse at times of shape (n,), and how much it moves when three quarters of the terms are used."""
     k = np.arange(terms + AVERAGED)

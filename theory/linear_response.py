@@ -246,6 +246,12 @@ def chain_poisson_slope(chain: ContinuousChain, perturbation: npt.ArrayLike) -> 
 
     Raises:
         ValueError: for an invalid perturbation, or an infinite mean first-passage time.
+
+    Example:
+        >>> chain = ContinuousChain([[-3.0, 1.0], [1.0, -1.0]], [1.0, 0.0])  # state 0 exits at the rate 2, 1 is a trap
+        >>> restart = [[1.0, 0.0], [1.0, 0.0]]
+        >>> chain_poisson_slope(chain, restart)  # E[T]^2 - E[T^2] / 2: rare restarts help
+        -0.5
     """
     return chain_moment_slope(chain, perturbation, 1)
 

@@ -1,22 +1,14 @@
-"""The exact first-passage time on a finite Markov chain, for any perturbation map: what other modules are held against.
+"""The exact first-passage time on a finite Markov chain: what other modules are held against.
 
 A chain has a kernel W for one epoch, a target set B and an initial law mu. Q is W with the columns of B set to zero.
 The rows of B are kept: a perturbation may land in the target, but that counts only at the next evaluation. Vectors are
-rows, 1 is the vector of ones, N = (I - Q)^-1, S_P = sum_{t<P} Q^t. A perturbation is a row-stochastic matrix K.
+rows, 1 is the vector of ones, N = (I - Q)^-1, S_P = sum_{t<P} Q^t. Perturbed chains are in theory.perturbed_chain.
 
 Epochs count from 1: T = k means that the target was first met at the evaluation after epoch k. Psi(t) = Pr(T > t). A
-perturbation with interval P acts after the evaluation of epochs P, 2P, ...; a run with T = P is complete and is not
-perturbed. A mean is ``inf`` where the target may never be reached.
-
-All formulas were derived for jostle, as the matrix form of the exact identity
-
-    E[T_P] = sum_{t<P} Psi(t) + Psi(P) taubar_P.
-
-Reference: [meir2025] arXiv 2502.04121 v1, Eq. (3)
+mean is ``inf`` where the target may never be reached. All formulas were derived for jostle.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,11 +119,12 @@ def restart_kernel(chain: Chain) -> Floats:
 
     Returns:
         Shape (n, n).
+
+    Example:
+        >>> restart_kernel(Chain([[0.5, 0.4], [0.0, 0.9]], [1.0, 0.0])).tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
     """
     return np.tile(chain.initial, (chain.states, 1))
-
-
-# ---- The unperturbed chain -------------------------------------------------------------------------------------------
 
 
 def survival(chain: Chain, epochs: int) -> Floats:
@@ -146,8 +139,17 @@ def survival(chain: Chain, epochs: int) -> Floats:
 
     Raises:
         ValueError: if epochs is not a whole number >= 0.
+
+    Example:
+        >>> survival(Chain([[0.75]], [1.0]), 2).tolist()
+        [1.0, 0.75, 0.5625]
     """
-    return _survival(chain, epochs)
+    epochs = whole_number("epochs", epochs, 0)
+    result, law = np.empty(epochs + 1), chain.initial
+    for t in range(epochs + 1):
+        result[t] = law.sum()
+        law = law @ chain.transient
+    return result
 
 
 def mean_first_passage_time(chain: Chain) -> float:
@@ -158,6 +160,11 @@ def mean_first_passage_time(chain: Chain) -> float:
 
     Returns:
         [epochs].
+
+    Example:
+        >>> from theory import rational_chain
+        >>> round(mean_first_passage_time(rational_chain().chain), 9)  # 59/2
+        29.5
     """
     return rising_factorial_moment(chain, 1)
 
@@ -170,6 +177,10 @@ def second_moment(chain: Chain) -> float:
 
     Returns:
         [epochs^2].
+
+    Example:
+        >>> second_moment(Chain([[0.75]], [1.0]))  # geometric: (2 - p) / p^2
+        28.0
     """
     mean = mean_first_passage_time(chain)
     return rising_factorial_moment(chain, 2) - mean if math.isfinite(mean) else mean
@@ -198,240 +209,3 @@ def rising_factorial_moment(chain: Chain, order: int) -> float:
     for _ in range(order):
         total = absorption.expected_total(total)
     return math.factorial(order) * float(average(chain.initial, total))
-
-
-# ---- A perturbation every P epochs -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Stretch:
-    """P epochs without a perturbation, from each state."""
-
-    power: Floats  # Q^P
-    duration: Floats  # S_P 1 = E[min(T, P)]
-    duration_squared: Floats  # sum_{t<P} (2t + 1) Q^t 1 = E[min(T, P)^2]
-    exits: Floats  # S_P e = Pr(T <= P), not 1 - Q^P 1, which would cancel
-
-
-def _stretch(chain: Chain, interval: int) -> _Stretch:
-    interval = whole_number("interval", interval, 1)
-    alive, exits = np.ones(chain.states), chain.exits
-    duration, duration_squared, total_exits = (np.zeros(chain.states) for _ in range(3))
-    for t in range(interval):
-        duration += alive
-        duration_squared += (2 * t + 1) * alive
-        total_exits += exits
-        alive, exits = chain.transient @ alive, chain.transient @ exits
-    return _Stretch(np.linalg.matrix_power(chain.transient, interval), duration, duration_squared, total_exits)
-
-
-def periodic_mean(chain: Chain, perturbation: npt.ArrayLike, interval: int) -> float:
-    """E[T_P] = mu (I - Q^P K)^-1 S_P 1 under the perturbation K after epochs P, 2P, ...
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        [epochs]; ``inf`` if the perturbed chain may never meet the target, such as a restart before the earliest
-        possible success.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval.
-
-    Example:
-        >>> coin = Chain([[0.75]], [1.0])  # without memory a restart changes nothing
-        >>> round(periodic_mean(coin, restart_kernel(coin), 3), 12)
-        4.0
-    """
-    return cyclic_mean(chain, [perturbation], interval)
-
-
-def cyclic_mean(chain: Chain, perturbations: Sequence[npt.ArrayLike], interval: int) -> float:
-    """E[T] under K_1 after epoch P, K_2 after 2P, ..., and the list of maps once more when it ends.
-
-    Args:
-        chain: the chain.
-        perturbations: K_1, K_2, ..., each row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        [epochs], possibly ``inf``.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval, or no perturbation at all.
-    """
-    if len(perturbations) == 0:
-        raise ValueError("perturbations is empty; give at least one map (the identity matrix changes nothing)")
-    stretch = _stretch(chain, interval)
-    cycle, duration, exits = np.eye(chain.states), np.zeros(chain.states), np.zeros(chain.states)
-    for perturbation in perturbations:
-        duration, exits = duration + cycle @ stretch.duration, exits + cycle @ stretch.exits
-        cycle = cycle @ stretch.power @ chain.checked(perturbation)
-    return float(average(chain.initial, Absorption(cycle, exits).expected_total(duration)))
-
-
-def periodic_second_moment(chain: Chain, perturbation: npt.ArrayLike, interval: int) -> float:
-    """E[T_P^2] = mu y,  y = sum_{t<P} (2t + 1) Q^t 1 + 2 P Q^P K x + Q^P K y,  x = S_P 1 + Q^P K x.
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        [epochs^2], possibly ``inf``.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval.
-    """
-    stretch = _stretch(chain, interval)
-    cycle = stretch.power @ chain.checked(perturbation)
-    absorption = Absorption(cycle, stretch.exits)
-    mean = absorption.expected_total(stretch.duration)
-    squares = absorption.expected_total(stretch.duration_squared + 2 * interval * average(cycle, mean))
-    return float(average(chain.initial, squares))
-
-
-def periodic_survival(chain: Chain, perturbation: npt.ArrayLike, interval: int, epochs: int) -> Floats:
-    """Pr(T_P > t) for t = 0..epochs; E[min(T_P, H)] is the sum of its first H values.
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-        epochs: last t, >= 0.
-
-    Returns:
-        Shape (epochs + 1,), beginning with 1.
-
-    Raises:
-        ValueError: for an invalid perturbation, interval or number of epochs.
-    """
-    interval = whole_number("interval", interval, 1)
-    return _survival(chain, epochs, chain.checked(perturbation), interval)
-
-
-def geometric_mean(
-    chain: Chain, perturbation: npt.ArrayLike, probability: npt.ArrayLike, *, consumes_epoch: bool
-) -> float:
-    """E[T] when chance decides after each epoch whether the perturbation acts.
-
-    ``consumes_epoch=False``: after an unsuccessful epoch, Q' = Q ((1 - p) I + p K).
-    ``consumes_epoch=True``: in place of an epoch, which cannot succeed then, Q' = (1 - p) Q + p K.
-    The probability may depend on the state.
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        probability: p in [0, 1], one number or shape (n,).
-        consumes_epoch: which of the two conventions; they differ by a factor 1 - p for restarts.
-
-    Returns:
-        [epochs], possibly ``inf``.
-
-    Raises:
-        ValueError: for an invalid perturbation, or a probability outside [0, 1].
-    """
-    p = np.asarray(probability, dtype=float)
-    if p.shape not in ((), (chain.states,)) or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"probability={probability} must lie in [0, 1], one number or one for each state")
-    p = np.broadcast_to(p, chain.states)[:, None]
-    perturbation = chain.checked(perturbation)
-    if consumes_epoch:
-        moves, exits = (1 - p) * chain.transient + p * perturbation, (1 - p[:, 0]) * chain.exits
-    else:
-        moves, exits = chain.transient @ ((1 - p) * np.eye(chain.states) + p * perturbation), chain.exits
-    return float(average(chain.initial, Absorption(moves, exits).expected_total(np.ones(chain.states))))
-
-
-# ---- After the first perturbation ------------------------------------------------------------------------------------
-
-
-def residual_mean(chain: Chain, perturbation: npt.ArrayLike, interval: int) -> float:
-    """taubar_P = mu Q^P K x / Psi(P), the mean remaining time after P, with the perturbation repeated every P epochs.
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        [epochs], possibly ``inf``.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval, or if no run survives P epochs.
-    """
-    return periodic_mean(perturbed_survivors(chain, perturbation, interval), perturbation, interval)
-
-
-def residual_mean_once(chain: Chain, perturbation: npt.ArrayLike, interval: int) -> float:
-    """Mean remaining time after P of runs that are perturbed at P and never again: mu Q^P K N 1 / Psi(P).
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        [epochs], possibly ``inf``.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval, or if no run survives P epochs.
-    """
-    return mean_first_passage_time(perturbed_survivors(chain, perturbation, interval))
-
-
-def residual_survival_once(chain: Chain, perturbation: npt.ArrayLike, interval: int, epochs: int) -> Floats:
-    """Psi_res(t): survival t epochs after P, of runs that are perturbed at P and never again.
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-        epochs: last t, >= 0.
-
-    Returns:
-        Shape (epochs + 1,), beginning with 1.
-
-    Raises:
-        ValueError: for an invalid perturbation, interval or number of epochs, or if no run survives P epochs.
-    """
-    return survival(perturbed_survivors(chain, perturbation, interval), epochs)
-
-
-def perturbed_survivors(chain: Chain, perturbation: npt.ArrayLike, interval: int) -> Chain:
-    """The chain that begins where the perturbation leaves those that survived P epochs: mu Q^P K / Psi(P).
-
-    Args:
-        chain: the chain.
-        perturbation: K, row-stochastic, shape (n, n).
-        interval: P >= 1 [epochs].
-
-    Returns:
-        The same chain with that initial law; its T is the residual.
-
-    Raises:
-        ValueError: for an invalid perturbation or interval, or if no run survives P epochs.
-    """
-    interval = whole_number("interval", interval, 1)
-    law = chain.initial
-    for epoch in range(1, interval + 1):
-        law = law @ chain.transient
-        if law.sum() == 0:
-            raise ValueError(f"interval={interval}: no run survives epoch {epoch}, so none is perturbed; take less")
-        law = law / law.sum()  # each epoch, so that a survival below 1e-308 is none the worse
-    return Chain(chain.transient, law @ chain.checked(perturbation))
-
-
-def _survival(chain: Chain, epochs: int, perturbation: Floats | None = None, interval: int = 1) -> Floats:
-    epochs = whole_number("epochs", epochs, 0)
-    result = np.empty(epochs + 1)
-    law = chain.initial
-    for t in range(epochs + 1):
-        result[t] = law.sum()
-        if perturbation is not None and t > 0 and t % interval == 0:
-            law = law @ perturbation
-        law = law @ chain.transient
-    return result

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
-from theory.batch_selection import BatchSelection
+from theory.batch_selection import BatchSelection, FullBatch
 from theory.mean_field_solution import QUANTILE_LEVELS, MeanFieldSolution
 from theory.mean_field_state import MeanFieldState, Progress
 from theory.mixture_model import STRATUM, MixturePerceptron, PerceptronTraining
@@ -161,7 +161,7 @@ def solve_mean_field(
             f"steps={total}, particles={count}, replicas={replicas} need {needed / 1e9:.1f} GB, more than "
             f"{LARGEST_BYTES / 1e9:g}: take fewer particles in more populations, or fewer steps"
         )
-    if count * selection.batch_fraction < 1:
+    if count * selection.batch_fraction < 1 and not isinstance(selection, FullBatch):
         raise ValueError(
             f"batch_fraction={selection.batch_fraction:g} of particles={count} leaves batches empty: take at least "
             f"{math.ceil(1 / selection.batch_fraction)} particles"

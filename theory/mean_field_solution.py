@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,15 @@ class MeanFieldSolution:
         test_error: probability that a new sample has v < 0, shape (B, T+1).
         margin_quantiles: of v / sqrt(C(t, t)) over the training samples, at ``QUANTILE_LEVELS``: the width of the
             boundary, shape (B, T+1, levels).
+
+    Example:
+        >>> from theory import BernoulliBatches, solve_mean_field
+        >>> model, training = MixturePerceptron(2.0, 0.5), PerceptronTraining(0.1)
+        >>> rng = np.random.default_rng(0)
+        >>> solved = solve_mean_field(model, training, BernoulliBatches(0.5), 4, rng, particles=512, populations=4)
+        >>> overlap = solved.estimate("overlap", 4)
+        >>> abs(overlap.value - 0.307160938) < 4 * overlap.standard_error  # theory.mean_field_ridge
+        True
     """
 
     model: MixturePerceptron
@@ -189,13 +199,18 @@ class MeanFieldSolution:
             ValueError: for another kind of file.
             OSError: if it cannot be read.
         """
-        with np.load(path, allow_pickle=False) as saved:
-            if "description" not in saved:
-                raise ValueError(f"{path}: not a solution of mean-field theory")
-            described = json.loads(str(saved["description"]))
-            if described.get("format") != _FORMAT or described.get("selection") not in _SELECTIONS:
-                raise ValueError(f"{path}: not a solution of mean-field theory of this version")
-            arrays = {name: saved[name] for name in _ARRAYS if name in saved}
+        with Path(path).open("rb") as file:
+            try:
+                saved = np.load(file, allow_pickle=False)
+                described = json.loads(str(saved["description"]))
+                arrays = {name: saved[name] for name in _ARRAYS if name in saved}
+            except (EOFError, IndexError, KeyError, ValueError, zipfile.BadZipFile):
+                raise ValueError(f"{path}: not a solution of mean-field theory, or damaged") from None
+        if described.get("format") != _FORMAT or described.get("selection") not in _SELECTIONS:
+            raise ValueError(f"{path}: not a solution of mean-field theory of this version")
+        lacking = [name for name in _ARRAYS if name not in arrays and name != "replica_correlation"]
+        if lacking:
+            raise ValueError(f"{path}: damaged solution of mean-field theory without {', '.join(lacking)}")
         return cls(
             MixturePerceptron(**described["model"]),
             PerceptronTraining(**described["training"]),

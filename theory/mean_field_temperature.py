@@ -48,7 +48,8 @@ class MeanFieldTemperature:
         by_slope: T_slope.
         correlation: C(n) for n = 0..L.
         response: chi(n) for n = 0..L; chi(0) = 0.
-        drift: change of C(t, t) from the first to the second half of the start times, in units of C(0) - C(L).
+        drift: change of C(t, t) from the first to the second half of all times from the first start time on, both in
+            whole epochs, in units of C(0) - C(L); 0 if there are less than two epochs.
         reasons: why the state is not stationary, if so; the temperatures then mean little.
     """
 
@@ -61,7 +62,7 @@ class MeanFieldTemperature:
     reasons: tuple[str, ...]
 
 
-def effective_temperature(
+def temperature_of_solution(
     solution: RidgeMeanField | MeanFieldSolution,
     lags: Sequence[int] = (1,),
     *,
@@ -90,7 +91,7 @@ def effective_temperature(
         >>> from theory.mixture_model import MixturePerceptron, PerceptronTraining
         >>> model = MixturePerceptron(sample_ratio=2.0, noise_variance=0.5, weight_decay=0.5)
         >>> solved = solve_ridge(model, PerceptronTraining(0.4), BernoulliBatches(0.25), steps=300)
-        >>> [round(t.value, 6) for t in effective_temperature(solved, [1, 3, 20]).by_lag]
+        >>> [round(t.value, 6) for t in temperature_of_solution(solved, [1, 3, 20]).by_lag]
         [0.013632, 0.011773, 0.005235]
     """
     wanted = signed_lags(np.asarray(lags), least=1)
@@ -107,7 +108,7 @@ def effective_temperature(
         resolved(f"T_eff({n})", temperature, particles, relative_error, highest)
     fluctuation = correlation[:, 0] - correlation[:, -min(solution.selection.period, window[2]) :].mean(axis=1)
     by_slope = _ratio("T_slope", fluctuation, response[:, 1:].sum(axis=1))
-    drift, reasons = _drift(sizes, fluctuation, window)
+    drift, reasons = drift_of(sizes, fluctuation, window[0], solution.selection.period)
     return MeanFieldTemperature(
         tuple(wanted.tolist()),
         tuple(by_lag),
@@ -124,7 +125,7 @@ def first_lag_temperature(solution: RidgeMeanField | MeanFieldSolution, *, start
 
     Args:
         solution: exact or sampled, with ``BernoulliBatches``.
-        start: as in `effective_temperature`.
+        start: as in `temperature_of_solution`.
 
     Returns:
         The temperature; exact for the square loss.
@@ -173,7 +174,7 @@ def _window(
 def _averages(
     solution: RidgeMeanField | MeanFieldSolution, first: int, count: int, longest: int
 ) -> tuple[Floats, Floats, Floats]:
-    """C(n) and chi(n), shape (B, L+1), and C(t, t) at the start times, shape (B, count)."""
+    """C(n) and chi(n), shape (B, L+1), and C(t, t) from the first start time on, shape (B, times)."""
     steps = solution.overlap.shape[-1]
     correlation = solution.correlation.reshape(-1, steps, steps)
     response = solution.training.learning_rate * solution.response.reshape(-1, steps, steps)
@@ -182,7 +183,7 @@ def _averages(
     return (
         correlation[:, later, times].mean(axis=2),
         response[:, later, times].mean(axis=2),
-        correlation[:, times, times],
+        np.diagonal(correlation, axis1=1, axis2=2)[:, first:],
     )
 
 
@@ -206,15 +207,26 @@ def _ratio(what: str, above: Floats, below: Floats) -> Estimate:
     return _mean(ratio + (above - ratio * below) / answer.value)
 
 
-def _drift(sizes: Floats, fluctuation: Floats, window: tuple[int, int, int]) -> tuple[Estimate, tuple[str, ...]]:
-    half = sizes.shape[1] // 2
+def drift_of(sizes: Floats, fluctuation: Floats, first: int, period: int) -> tuple[Estimate, tuple[str, ...]]:
+    """How far C(t, t) is from stationary, from its first to its second half in whole epochs: it changes within them.
+
+    Args:
+        sizes: C(t, t) at all times from the first on, shape (B, times).
+        fluctuation: C(0) - C(L), shape (B,).
+        first: the first of the times.
+        period: M, of the batches.
+
+    Returns:
+        The change in units of the fluctuation, and why that is not stationary, if so.
+    """
+    sizes = sizes[:, : sizes.shape[1] // period * period]
+    half = sizes.shape[1] // (2 * period) * period
     if half == 0 or not fluctuation.mean() > 1e-9 * sizes.mean():
         return Estimate(0.0, 0.0, 1), ()
     drift = _mean((sizes[:, -half:].mean(axis=1) - sizes[:, :half].mean(axis=1)) / fluctuation.mean())
     if abs(drift.value) <= max(LARGEST_DRIFT, 3 * drift.standard_error):
         return drift, ()
-    first, count, _ = window
     return drift, (
-        f"C(t, t) changes by {drift.value:.2g} of C(0) - C(L) between t={first} and {first + count - 1}: the state is "
-        f"not stationary yet; start later",
+        f"C(t, t) changes by {drift.value:.2g} of C(0) - C(L) between t={first} and {first + sizes.shape[1] - 1}: the "
+        f"state is not stationary yet; start later",
     )

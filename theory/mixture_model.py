@@ -199,7 +199,7 @@ class MixturePerceptron:
             In the common shape.
 
         Raises:
-            ValueError: unless C > 0 everywhere.
+            ValueError: unless C > 0 everywhere, and m is a number.
 
         Example:
             >>> float(MixturePerceptron(1.0, 1.0).test_error(0.5, 1.0).round(6))  # Pr(normal < -0.5)
@@ -210,6 +210,8 @@ class MixturePerceptron:
         m, square = np.asarray(overlap, dtype=float), np.asarray(norm, dtype=float)
         if not (square > 0).all():
             raise ValueError(f"norm={square.min()} must be > 0: weights of zero have no side")
+        if np.isnan(m).any():
+            raise ValueError("overlap=nan must be a number")
         width = np.sqrt(self.noise_variance * square)
         total = np.zeros(np.broadcast_shapes(m.shape, square.shape))
         for c, y, probability in zip(self.centres, self.labels, self.probabilities, strict=True):
@@ -244,6 +246,13 @@ class PerceptronTraining:
         momentum: 0 <= beta < 1.
         initial_overlap: m(0) = w(0) . v* / N.
         initial_spread: standard deviation >= 0 of the other components of w(0).
+
+    Example:
+        >>> from theory import FullBatch, solve_ridge
+        >>> model = MixturePerceptron(sample_ratio=2.0, noise_variance=0.5)
+        >>> solved = solve_ridge(model, PerceptronTraining(learning_rate=0.1, momentum=0.5), FullBatch(0.5), steps=2)
+        >>> solved.overlap.round(12).tolist()  # m(1) = eta alpha b
+        [0.0, 0.1, 0.2325]
     """
 
     learning_rate: float

@@ -1,7 +1,7 @@
 """Continuous-time laws of a first-passage time T that are put together from a function, from data or from other laws.
 
-Closed forms are in theory.waiting_times and theory.diffusion_laws, restarted laws in theory.resetting. All of them, and
-those of one's own, are a `PassageLaw`.
+Closed forms are in theory.waiting_times, theory.heavy_tailed_times and theory.diffusion_laws, restarted laws in
+theory.resetting. All of them, and those of one's own, are a `PassageLaw`.
 """
 
 import math

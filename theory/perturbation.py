@@ -81,6 +81,12 @@ def renewal_mean(survival: npt.NDArray, residual_survival: npt.NDArray, interval
     Raises:
         ValueError: if the interval is out of range.
 
+    Example:
+        >>> epochs = np.arange(41)
+        >>> psi, residual = 0.9**epochs, 0.8**epochs  # a perturbation halves the mean rest, from 10 epochs to 5
+        >>> round(float(renewal_mean(psi, residual, 10)), 9), round(float(psi[:10].sum() + psi[10] * 5), 9)
+        (8.2566078, 8.2566078)
+
     Reference: Derived for jostle; see docs/decisions/002-three-predictors.md
     """
     return perturbed_mean(survival, interval, sharp_restart_mean(residual_survival, interval))
@@ -207,6 +213,11 @@ def predicted_restricted_mean(
 
     Raises:
         ValueError: for an unknown predictor, missing residuals, or an interval or horizon out of range.
+
+    Example:
+        >>> psi, residual = 0.9 ** np.arange(61), 0.8 ** np.arange(61)
+        >>> [round(float(predicted_restricted_mean(p, psi, residual, 10, 60)), 3) for p in PREDICTORS]
+        [9.982, 8.257, 8.257]
     """
     if predictor == "restart":
         return sharp_restart_restricted_mean(survival, interval, horizon)

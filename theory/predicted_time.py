@@ -19,6 +19,11 @@ class Prediction:
         mean: E[T_P], or None where the data do not identify it; ``inf`` where no run finishes between perturbations.
         speed_up: E[min(T, H)] / E[min(T_P, H)], a ratio of restricted means.
         reasons: why the predictor is outside its regime; empty if it is valid.
+
+    Example:
+        >>> soon, late = Estimate(12.0, 0.5, 400), Estimate(1.6, 0.1, 400)
+        >>> Prediction("restart", 20, 100, restricted_mean=soon, mean=None, speed_up=late, reasons=()).valid
+        True
     """
 
     predictor: str
@@ -79,6 +84,14 @@ def best_prediction(predictions: Sequence[Prediction]) -> Prediction | None:
 
     Raises:
         ValueError: if the valid ones differ in their horizon: their restricted means are different quantities.
+
+    Example:
+        >>> def after(epochs, reasons=()):
+        ...     time, gain = Estimate(epochs, 0.5, 400), Estimate(20 / epochs, 0.05, 400)
+        ...     return Prediction("renewal", 20, 100, time, None, gain, reasons)
+        >>> best = best_prediction([after(12.0), after(15.0), after(9.0, ("no quasi-steady state was found",))])
+        >>> best.restricted_mean.value if best else None
+        12.0
     """
     valid = [p for p in predictions if p.valid]
     horizons = sorted({p.horizon for p in valid})

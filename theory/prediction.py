@@ -63,6 +63,19 @@ class PerturbationData:
     Raises:
         ValueError: if the horizon is below 1 or the unperturbed runs end before it, or if the children's parents do not
             exist or had already finished.
+
+    Example:
+        >>> from theory import rational_chain
+        >>> from theory.chain_sampling import sample_branched
+        >>> toy, rng = rational_chain(), np.random.default_rng(0)
+        >>> runs = sample_branched(toy.chain, toy.perturbation, 10, 500, rng, horizon=60, follow=20)
+        >>> once = PerturbedOnce(runs.residual, epoch=10, followed=20, parents=runs.parent)
+        >>> data = PerturbationData(runs.unperturbed, once, replicates=100, rng=rng)
+        >>> time = data.predict("renewal", 10, relaxation_epoch=8).restricted_mean  # E[min(T_10, 60)]
+        >>> abs(time.value - 14.284913) < 2 * time.standard_error  # theory.perturbed_chain.periodic_survival
+        True
+        >>> data.predict("rare", 10, relaxation_epoch=8).reasons
+        ('46% of the residuals exceed P=10 and would be perturbed again',)
     """
 
     def __init__(

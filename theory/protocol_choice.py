@@ -42,6 +42,14 @@ class ProtocolMeans:
         means: E[min(T_P, H)], shape (k,) [epochs], finite and > 0.
         replicates: of their bootstrap, shape (B, k).
         n: number of independent runs behind them.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> means, intervals = np.array([16.0, 15.0]), np.array([5, 10])
+        >>> replicates = rng.normal(means, 1.0, (500, 2))
+        >>> restart = ProtocolMeans("restart", intervals, ("restart",) * 2, means, replicates, n=400)
+        >>> int(restart.intervals[restart.means.argmin()])
+        10
     """
 
     label: str
@@ -107,7 +115,7 @@ class ProtocolChoice:
         return _estimate_of(self.draws - other.draws, min(self.restricted_mean.n, other.restricted_mean.n))
 
 
-def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple[ProtocolChoice, ...]:
+def choose_protocol(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple[ProtocolChoice, ...]:
     """Rank protocols by their training time at their best intervals.
 
     Args:
@@ -120,6 +128,17 @@ def choose(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans]) -> tuple
 
     Raises:
         ValueError: if the numbers of replicates differ, or a label is used twice.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> def protocol(label, intervals, source, means):
+        ...     replicates = rng.normal(means, 1.0, (500, len(means)))
+        ...     sources = (source,) * len(means)
+        ...     return ProtocolMeans(label, np.array(intervals), sources, np.array(means), replicates, n=400)
+        >>> none = protocol("none", [0], "unperturbed", [20.0])
+        >>> first, second = choose_protocol(none, [protocol("restart", [5, 10], "restart", [16.0, 15.0])])
+        >>> first.label, first.interval, round(first.helps, 2)
+        ('restart', 10, 0.99)
 
     Reference: Derived for jostle; see docs/advice.md
     """

@@ -29,7 +29,7 @@ class QuasiStationary:
     relaxation_epochs: float
 
 
-def quasi_stationary(chain: Chain) -> QuasiStationary:
+def quasi_stationary_state(chain: Chain) -> QuasiStationary:
     """The limit law of the survivors' state, from the leading left eigenvector of Q.
 
     Only states that the chain can reach from its initial law take part.
@@ -45,7 +45,8 @@ def quasi_stationary(chain: Chain) -> QuasiStationary:
             remember the start or the parity of the epoch for ever.
 
     Example:
-        >>> law = quasi_stationary(Chain([[0.9, 0.1], [0.0, 0.5]], [0.0, 1.0]))  # state 0 is not reached from state 1
+        >>> chain = Chain([[0.9, 0.1], [0.0, 0.5]], [0.0, 1.0])  # state 0 is not reached from state 1
+        >>> law = quasi_stationary_state(chain)
         >>> law.distribution.tolist(), law.hazard, law.relaxation_epochs
         ([0.0, 1.0], 0.5, 0.0)
 

@@ -115,6 +115,13 @@ def stationarity(
         ValueError: for an unknown kind, a reference out of range or without survivors, or one at which all have one
             value, so that there is no scale.
 
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> runs = FirstPassages(np.full(60, 15), np.full(60, False))  # none finishes
+        >>> accuracy = rng.normal(size=(60, 15)) + 3 * 0.5 ** np.arange(15)
+        >>> stationarity(accuracy, runs, reference=(10, 15), rng=rng, replicates=20).relaxation_epoch
+        6
+
     Reference: Derived for jostle; it replaces the p-value criterion of [meir2025] arXiv 2502.04121 v1, section III B
     """
     if kind not in DISTANCES:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
+from theory.laplace_inversion import invert, inverted_density, inverted_survival
 from theory.passage_law_base import Complexes, PassageLaw, integral_arguments, nonnegative, right_half_plane
 from theory.passage_laws import Deterministic
 from theory.restart_attempt import Attempt, Wait, attempt, attempt_transforms, has_jumps
@@ -109,8 +110,6 @@ class Restarted(PassageLaw):
         if self._is_sharp:
             return super().survival_integral(order, rate, upper)
         if order == 0 and rate == 0:
-            from theory.laplace_inversion import invert
-
             return float(invert(lambda s: self.transform(s) / s, np.array(upper)))
         raise ValueError(
             f"order={order}, rate={rate}, upper={upper}: of laws restarted at random only order 0 or 1 up to inf and "
@@ -237,7 +236,7 @@ class Restarted(PassageLaw):
             return (before * law(lambda one: one.survival(phase)))[()]
         if self._constant_overhead:
             return np.clip(1 - self._arrivals(t, integrated=True), 0.0, 1.0)[()]
-        return np.clip(self._inverted(t, self.transform), 0.0, 1.0)[()]
+        return np.clip(inverted_survival(self.transform, t), 0.0, 1.0)[()]
 
     def density(self, time: npt.ArrayLike) -> Floats:
         """Density of T_R, where the law of an attempt has one: as the survival, by Laplace inversion to 1e-9 / t.
@@ -260,7 +259,7 @@ class Restarted(PassageLaw):
             ]
         if self._constant_overhead:
             return np.maximum(self._arrivals(t, integrated=False), 0.0)[()]
-        return np.maximum(self._inverted_density(t, lambda s: 1 - s * self.transform(s)), 0.0)[()]
+        return np.maximum(inverted_density(lambda s: 1 - s * self.transform(s), t), 0.0)[()]
 
     def sample(self, n: int, rng: np.random.Generator) -> Floats:
         """Independent times, from attempts and timers as they happen.
@@ -352,25 +351,6 @@ class Restarted(PassageLaw):
             )
         return law
 
-    @staticmethod
-    def _inverted(t: Floats, survival_transform: Callable[[Complexes], Complexes]) -> Floats:
-        from theory.laplace_inversion import invert
-
-        result = np.ones(t.shape)
-        result[t > 0] = invert(survival_transform, t[t > 0])
-        return result
-
-    @staticmethod
-    def _inverted_density(t: Floats, transform: Callable[[Complexes], Complexes]) -> Floats:
-        """To 1e-9 / t, what the transform is good for: 1 / t is added, so that the inversion does not try for more."""
-        from theory.laplace_inversion import invert
-
-        result = np.zeros(t.shape)
-        for index in np.flatnonzero(t > 0):
-            offset = 1 / float(t.flat[index])
-            result.flat[index] = invert(lambda s, x=offset: transform(s) + x / s, t.flat[index]) - offset
-        return result
-
     def _arrivals(self, t: Floats, *, integrated: bool) -> Floats:
         """Density of T_R or its integral with a constant overhead W, as a sum over the number k of restarts.
 
@@ -392,9 +372,9 @@ class Restarted(PassageLaw):
         while made > NEGLIGIBLE and (t > k * wait).any():
             since = np.maximum(t - k * wait, 0.0)
             if integrated:
-                result += 1 - self._inverted(since, lambda s: (1 - term(s)) / s)
+                result += 1 - inverted_survival(lambda s: (1 - term(s)) / s, since)
             else:
-                result += self._inverted_density(since, term)
+                result += inverted_density(term, since)
             made, k = (first.failure if k == 0 else made * later.failure), k + 1
         return result
 
@@ -402,35 +382,3 @@ class Restarted(PassageLaw):
 def _product(a: float, b: float) -> float:
     """What never happens takes no time, however long it would."""
     return 0.0 if a == 0 or b == 0 else a * b
-
-
-# ---- Enzymes ---------------------------------------------------------------------------------------------------------
-
-
-def michaelis_menten(binding_mean: float, catalysis: PassageLaw, unbinding: PassageLaw) -> float:
-    """Mean turnover time of an enzyme: unbinding restarts catalysis, at the cost of binding again.
-
-    (E[T_on] + E[min(T_cat, T_off)]) / Pr(T_cat < T_off). Unbinding accelerates the turnover if
-    CV_cat^2 > 1 + 2 E[T_on] / E[T_cat]: see theory.restart_criterion.restart_helps, with E[T_on] as the overhead.
-
-    Args:
-        binding_mean: E[T_on] >= 0 of the free enzyme, 1 / (k_on S) [time].
-        catalysis: law of T_cat.
-        unbinding: law of T_off.
-
-    Returns:
-        [time]; ``inf`` where no catalysis is ever completed.
-
-    Raises:
-        ValueError: for a negative binding mean.
-
-    Example:
-        >>> from theory.waiting_times import Exponential
-        >>> round(michaelis_menten(1.0, Exponential(3.0), Exponential(2.0)), 12)  # k_on S, k_cat, k_off = 1, 3, 2
-        2.0
-
-    Reference: [reuveni2014]
-    """
-    binding_mean = float(nonnegative("binding_mean", binding_mean))
-    bound = attempt(catalysis, unbinding)
-    return math.inf if bound.success == 0 else (binding_mean + bound.duration) / bound.success

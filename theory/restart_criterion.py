@@ -100,6 +100,13 @@ def restart_helps(law: PassageLaw, overhead: float | PassageLaw = 0.0) -> CvCrit
     Raises:
         ValueError: for a negative overhead.
 
+    Example:
+        >>> from theory import Hyperexponential, erlang
+        >>> restart_helps(Hyperexponential((0.5, 0.5), (10.0, 0.1))).helps  # some runs are slow from the start
+        True
+        >>> restart_helps(erlang(2, 1.0)).helps  # two stages: a restart loses the first
+        False
+
     Reference: [reuveni2014]
     """
     mean, variance = law.mean, law.variance

@@ -29,6 +29,11 @@ class ShuffledOnce(WithoutReplacement):
     Attributes:
         batches_per_epoch: M >= 2.
         variance: c_0 [gradient^2].
+
+    Example:
+        >>> noise = ShuffledOnce(batches_per_epoch=5)
+        >>> noise.autocovariance([0, 1, 2, 5]).tolist(), noise.sum_of_autocovariance
+        ([1.0, -0.25, -0.25, 1.0], 0.0)
     """
 
     def autocovariance(self, lags: npt.ArrayLike) -> Floats:

@@ -8,8 +8,9 @@ survivals E[min(T_P, H)] for every interval P of interest. Its error, derived fo
     a = Var(phi(T)),        phi(k) = sum_{t<k} dE / dPsi(t)          (E = E[min(T_P, H)] as the predictor has it),
     b = Var(phi_res(res)),  phi_res(k) = sum_{t<k} dE / dPsi_res(t).
 
-The parts simply add: a child's influence has mean zero whatever its parent did up to P*. For ``rare`` and ``renewal``
-phi(T) = min(T, P) + 1{T > P} R with R = E[min(tau, H - P)], and only epochs up to P matter: parents may stop at P*.
+The parts (theory.predictor_variance) simply add: a child's influence has mean zero whatever its parent did up to P*.
+For ``rare`` and ``renewal`` phi(T) = min(T, P) + 1{T > P} R with R = E[min(tau, H - P)], and only epochs up to P
+matter: parents may stop at P*.
 
 Each run costs the epochs that it is trained, so that the study costs
 
@@ -33,8 +34,9 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.discrete_resetting import check_interval
-from theory.perturbation import PREDICTORS, predicted_restricted_mean, predicted_survival
+from theory.perturbation import PREDICTORS, predicted_survival
 from theory.prediction import LONG_RESIDUALS, MINIMUM_COMPLETIONS, PerturbationData
+from theory.predictor_variance import run_variances
 from theory.study_size import ROUNDING, TOO_PRECISE, StudySize
 from theory.survival import FirstPassages, Floats
 
@@ -130,53 +132,6 @@ class Design:
         return f"{costs}. Nothing is saved: train with the perturbation every P epochs instead."
 
 
-def run_variances(
-    predictor: str,
-    survival: npt.ArrayLike,
-    residual_survival: npt.ArrayLike | None,
-    interval: int,
-    horizon: int,
-) -> tuple[float, float]:
-    """Variances a and b that one parent and one child contribute to a predicted E[min(T_P, H)].
-
-    With n runs followed to P and m independent children its standard error is sqrt(a / n + b / m).
-
-    Args:
-        predictor: ``"restart"``, ``"rare"`` or ``"renewal"``.
-        survival: Psi(0..), shape (at least P + 1,).
-        residual_survival: Psi_res(0..F), shape (F + 1,); not used by ``"restart"``.
-        interval: P [epochs].
-        horizon: H >= 1 [epochs]; for ``"rare"`` at most P + F.
-
-    Returns:
-        (a, b) [epochs^2]; b = 0 for ``"restart"``.
-
-    Raises:
-        ValueError: for an unknown predictor, missing residuals, or an interval or horizon out of range.
-
-    Example:
-        >>> run_variances("rare", [1.0, 0.5, 0.5], [1.0, 0.5, 0.0], 1, 3)  # phi(T) = 1 or 2.5; res = 1 or 2
-        (0.5625, 0.0625)
-
-    Reference: Derived for jostle
-    """
-    psi = np.asarray(survival, dtype=float)
-    psi = psi[: int(check_interval(psi, interval)) + 1]
-    residual_psi = None if residual_survival is None else np.asarray(residual_survival, dtype=float)
-
-    def slopes(of: Floats, is_residual: bool) -> Floats:
-        step = 1e-30
-        moved = of + 1j * step * np.eye(len(of))
-        arguments = (psi, moved) if is_residual else (moved, residual_psi)
-        value = predicted_restricted_mean(predictor, *arguments, interval, horizon)
-        return np.broadcast_to(np.imag(value) / step, of.shape)
-
-    a = _variance(slopes(psi, False), psi)
-    if predictor == "restart" or residual_psi is None:
-        return a, 0.0
-    return a, _variance(slopes(residual_psi, True), residual_psi)
-
-
 def cheapest_design(
     pilots: Mapping[str, PerturbationData],
     intervals: Sequence[int],
@@ -210,6 +165,14 @@ def cheapest_design(
         ValueError: for pilots that do not belong together, or do not know what is needed: P or P* beyond their horizon,
             residuals followed too briefly, nobody left at P*, none finishing within P; for a wanted error that is
             missing, given twice, or not > 0; or for no allowed branch epoch.
+
+    Example:
+        >>> left = np.repeat(np.arange(1, 101), 10)  # a pilot of 1000 runs that need 1 to 100 epochs
+        >>> runs = FirstPassages(left, left > 0)
+        >>> pilot = PerturbationData(runs, replicates=2, rng=np.random.default_rng(0))
+        >>> design = cheapest_design({"full_reset": pilot}, [60], relative_error=0.05, predictor="restart")
+        >>> design.describe()
+        'Train 181 runs to epoch 60: about 7,656 epochs, where brute force takes 8,387 (9% saved).'
     """
     first = _checked_pilots(pilots, predictor)
     labels, horizon, psi = list(pilots), first.horizon, first.psi
@@ -265,13 +228,6 @@ def cheapest_design(
         survivors_limit=size.cost(size.cheapest(limited=False)) < size.cost(parents) * (1 - 1e-12),
         limits=tuple(_limits(pilots, intervals, branch_epoch, predictor, relaxation_epoch)),
     )
-
-
-def _variance(slopes: Floats, survival: Floats) -> float:
-    """Variance of sum_{t<T} slope(t) if T has this survival; what survives its end counts as T = H + 1."""
-    law = np.append(survival[:-1] - survival[1:], survival[-1])
-    phi = np.cumsum(slopes)
-    return float(law @ (phi - law @ phi) ** 2)
 
 
 def _checked_pilots(pilots: Mapping[str, PerturbationData], predictor: str) -> PerturbationData:

@@ -11,7 +11,7 @@ Reference: [evans2011] the mean for Brownian motion; [reuveni2016] and [pal2017]
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from theory.symbolic_derivation import Catalogue, Derivation, by_name, derivation
+from theory.symbolic_derivation import Catalogue, Derivation, by_name
 from theory.symbolic_laws import (
     LAWS,
     algebra,
@@ -357,7 +357,12 @@ def inverse_response() -> Derivation:
 # ---- By name ---------------------------------------------------------------------------------------------------------
 
 
-def _catalogue() -> Catalogue:
+def catalogue() -> Catalogue:
+    """The derivations of this module.
+
+    Returns:
+        Derivations by their names, derived when called.
+    """
     families = (
         (poisson_mean, LAWS),
         (poisson_second_moment, LAWS),
@@ -368,27 +373,3 @@ def _catalogue() -> Catalogue:
         (michaelis_menten, LAWS),
     )
     return {**by_name(families), "linear_response": linear_response, "inverse_response": inverse_response}
-
-
-def derivation_names() -> list[str]:
-    """All derivations.
-
-    Returns:
-        Their names, such as ``"poisson_mean brownian"``.
-    """
-    return list(_catalogue())
-
-
-def derive(name: str) -> Derivation:
-    """A derivation by its name; takes up to a few seconds.
-
-    Args:
-        name: one of ``derivation_names()``.
-
-    Returns:
-        The derivation.
-
-    Raises:
-        ValueError: for another name.
-    """
-    return derivation(_catalogue(), name)

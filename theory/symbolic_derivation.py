@@ -65,21 +65,3 @@ def by_name(families: Iterable[tuple[Callable[[str], Derivation], Iterable[str]]
         The derivations by the name of the function and the case, such as ``"poisson_mean brownian"``.
     """
     return {f"{family.__name__} {case}": partial(family, case) for family, cases in families for case in cases}
-
-
-def derivation(catalogue: Catalogue, name: str) -> Derivation:
-    """A derivation by its name.
-
-    Args:
-        catalogue: where to look.
-        name: one of its names.
-
-    Returns:
-        The derivation.
-
-    Raises:
-        ValueError: for another name.
-    """
-    if name not in catalogue:
-        raise ValueError(f"name={name!r} is not a derivation; derivation_names() lists them")
-    return catalogue[name]()

@@ -19,7 +19,7 @@ Reference: [kuhn2023] arXiv 2306.05300; the closed forms for M = 1, 2, 3 and lam
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from theory.symbolic_derivation import Catalogue, Derivation, by_name, derivation
+from theory.symbolic_derivation import Catalogue, Derivation, by_name
 from theory.symbolic_laws import algebra, positive_symbols
 
 if TYPE_CHECKING:
@@ -358,30 +358,11 @@ def correlation_time(noise: str) -> Derivation:
     return _derivation("correlation_time", noise, tau, 2 * weight / velocity, (*steps, by_definition))
 
 
-def _catalogue() -> Catalogue:
+def catalogue() -> Catalogue:
+    """The derivations of this module.
+
+    Returns:
+        Derivations by their names, derived when called.
+    """
     families = ((weight_variance, NOISES), (velocity_variance, NOISES), (correlation_time, NOISES_WITH_TIME))
     return by_name(families)
-
-
-def derivation_names() -> list[str]:
-    """All derivations.
-
-    Returns:
-        Their names, such as ``"weight_variance reshuffled_3"``.
-    """
-    return list(_catalogue())
-
-
-def derive(name: str) -> Derivation:
-    """A derivation by its name; takes up to a few seconds.
-
-    Args:
-        name: one of ``derivation_names()``.
-
-    Returns:
-        The derivation.
-
-    Raises:
-        ValueError: for another name.
-    """
-    return derivation(_catalogue(), name)

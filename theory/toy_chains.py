@@ -34,6 +34,13 @@ def rational_chain() -> ToyChain:
 
     Returns:
         The chain and its perturbation, with rational entries.
+
+    Example:
+        >>> from theory import mean_first_passage_time, periodic_mean, restart_kernel
+        >>> toy = rational_chain()
+        >>> restart = restart_kernel(toy.chain)
+        >>> round(mean_first_passage_time(toy.chain), 9), round(periodic_mean(toy.chain, restart, 2), 9)
+        (29.5, 20.0)
     """
     transient = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.3], [0.0, 0.01, 0.97]])
     perturbation = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.25, 0.75, 0.0]])
@@ -49,6 +56,11 @@ def hidden_label_chain() -> ToyChain:
 
     Returns:
         The chain with states (fast, slow, perturbed fast, perturbed slow), and its perturbation.
+
+    Example:
+        >>> from theory import mean_first_passage_time
+        >>> round(mean_first_passage_time(hidden_label_chain().chain), 9)  # (10 + 1000) / 2
+        505.0
     """
     perturbation = np.zeros((4, 4))
     perturbation[[0, 1, 2, 3], [2, 3, 2, 3]] = 1

@@ -43,7 +43,7 @@ class WeightCovariance:
     velocity: Floats
 
 
-def weight_covariance(
+def stationary_covariance(
     hessian: npt.ArrayLike,
     noise_covariance: npt.ArrayLike,
     noise: GradientNoise,
@@ -70,7 +70,7 @@ def weight_covariance(
     Example:
         >>> from theory.gradient_noise import Reshuffled
         >>> hessian, noise_covariance = np.diag([0.1, 0.2]), np.array([[1.0, 0.5], [0.5, 1.0]])
-        >>> weight_covariance(hessian, noise_covariance, Reshuffled(10), learning_rate=1.0).weight.round(6).tolist()
+        >>> stationary_covariance(hessian, noise_covariance, Reshuffled(10), learning_rate=1.0).weight.round(6).tolist()
         [[1.592859, 0.72364], [0.72364, 1.410649]]
     """
     curvature, basis = np.linalg.eigh(_symmetric("hessian", hessian))

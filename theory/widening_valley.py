@@ -234,5 +234,12 @@ def smoothing_variance(valley: Valley, noise: GradientNoise) -> float:
 
     Returns:
         s_eff^2 [length^2]; ``inf`` for noise with a sum, which diffuses along the valley.
+
+    Example:
+        >>> from theory import AntiCorrelatedIncrements, WhiteNoise
+        >>> valley = Valley(10, 0.1)
+        >>> noise = AntiCorrelatedIncrements.of_weights(0.05, learning_rate=0.1)
+        >>> round(smoothing_variance(valley, noise), 9), smoothing_variance(valley, WhiteNoise())  # s^2
+        (0.0025, inf)
     """
     return float(stationary_variances(HeavyBall(valley.learning_rate, 0.0), noise).weight)
