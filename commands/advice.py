@@ -110,7 +110,7 @@ def _refuse_reset_once(files: list[PerturbedFile]) -> None:
 
 
 def advise_from_curves(asked: Asked, target: float | None) -> None:
-    """Advice for one target: compute, write and print it.
+    """Advice for one target: compute, print and write it.
 
     Args:
         asked: the options.
@@ -126,16 +126,16 @@ def advise_from_curves(asked: Asked, target: float | None) -> None:
     if asked.out is not None:
         prepared_directory(asked.out)
     advice = advise(curves, target=target, perturbed=perturbed, **asked.settings)
+    if asked.as_json:
+        result = advice_json(advice, asked.intervals)
+        emit_json(COMMAND, asked.parameters | {"target": target}, asked.seed, result)
+    else:
+        _print_advice(advice, asked)
     if asked.out is not None:
         from commands.advice_files import write_advice
 
         write_advice(asked.out, advice, asked.intervals)
         hint(f"written: {asked.out / 'report.html'}", asked.quiet)
-    if asked.as_json:
-        result = advice_json(advice, asked.intervals)
-        emit_json(COMMAND, asked.parameters | {"target": target}, asked.seed, result)
-        return
-    _print_advice(advice, asked)
 
 
 def _print_advice(advice: Advice, asked: Asked) -> None:
@@ -171,7 +171,7 @@ def _show_unknown(advice: Advice, asked: Asked) -> None:
 
 
 def scan_from_curves(asked: Asked, scan: str) -> None:
-    """Advice for several targets: compute, write and print it.
+    """Advice for several targets: compute, print and write it.
 
     Args:
         asked: the options.
@@ -190,18 +190,18 @@ def scan_from_curves(asked: Asked, scan: str) -> None:
         prepared_directory(asked.out)
     with progress_bar(asked.quiet) as progress:
         found = scan_targets(curves, targets, perturbed=perturbed, progress=progress, **asked.settings)
+    assumptions = list(dict.fromkeys(text for advice in found.advice for text in advice.assumptions))
+    if asked.as_json:
+        emit_json(COMMAND, asked.parameters | {"targets": targets}, asked.seed, scan_json(found, assumptions))
+    else:
+        click.echo(f"{curves.n:,} runs, {curves.metric}: the best protocol at each target")
+        click.echo("\n".join(aligned(target_table(found))))
+        show_assumptions(assumptions, asked.quiet)
     if asked.out is not None:
         from commands.advice_files import write_scan
 
         write_scan(asked.out, found)
         hint(f"written: {asked.out / 'report.html'}", asked.quiet)
-    assumptions = list(dict.fromkeys(text for advice in found.advice for text in advice.assumptions))
-    if asked.as_json:
-        emit_json(COMMAND, asked.parameters | {"targets": targets}, asked.seed, scan_json(found, assumptions))
-        return
-    click.echo(f"{curves.n:,} runs, {curves.metric}: the best protocol at each target")
-    click.echo("\n".join(aligned(target_table(found))))
-    show_assumptions(assumptions, asked.quiet)
 
 
 def parse_scan(text: str) -> list[float]:

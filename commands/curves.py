@@ -189,7 +189,7 @@ def _with_curve(intervals: Sequence[int], longest: int, out: Path | None) -> lis
 
 
 def _write_predictions(out: Path, predictions: Sequence[Prediction], unperturbed: Estimate, horizon: int) -> None:
-    """``predictions.csv`` and ``training_time.png``, into a directory that is made if it isn't there."""
+    """``predictions.csv`` and ``training_time.png``."""
     from figures.perturbation import figure_training_time
     from figures.style import png_bytes
     from nnval.tables import PREDICTION_COLUMNS, Table, prediction_rows
@@ -198,7 +198,6 @@ def _write_predictions(out: Path, predictions: Sequence[Prediction], unperturbed
     figure = figure_training_time(unperturbed, {label: {"restart": predictions}}, {}, horizon=horizon)
     table = Table(PREDICTION_COLUMNS, tuple(prediction_rows(label, predictions)))
     files = {"predictions.csv": table.to_csv().encode(), "training_time.png": png_bytes(figure)}
-    prepared_directory(out)
     for name, content in files.items():
         write_file(out / name, content)
 
@@ -232,6 +231,8 @@ def resetting_from_curves(
 
     target, asked = check_target(target), _epochs(intervals)
     data = read_curves(curves, **reading_options(settings))
+    if out is not None:
+        prepared_directory(out)
     first_passages = data.first_passages(target)
     assumptions = [*data.assumptions, *early_stops(data, first_passages)]
     survival = Survival.of(first_passages)
@@ -244,9 +245,7 @@ def resetting_from_curves(
     unfinished = survival.at(last)
     at_best = study.predict("restart", best.interval)
     bound = speed_up_lower_bound(survival, at_best)
-    if out is not None:
-        _write_predictions(out, predictions, unperturbed, last)
-        predictions = [p for p in predictions if p.interval in shown]
+    printed = [p for p in predictions if p.interval in shown]
     if as_json:
         result = {
             "metric": data.metric,
@@ -256,19 +255,23 @@ def resetting_from_curves(
             "unfinished": unfinished,
             "unperturbed_restricted_mean": estimate_json(unperturbed),
             "best": dataclasses.asdict(best) | {"speed_up_lower_bound": bound},
-            "predictions": [prediction_json(p) for p in predictions],
+            "predictions": [prediction_json(p) for p in printed],
             "assumptions": assumptions,
         }
         parameters = {"curves": curves, **settings, "target": target, "horizon": last, "intervals": shown}
         emit_json("predict resetting", parameters | {"replicates": replicates}, seed, result)
-        return
-    click.echo(f"{survival.n} runs, {data.metric}, target {target:g}: {unfinished:.1%} unfinished at epoch {last}")
-    click.echo(f"unperturbed: E[min(T,{last})] = {unperturbed.value:.2f} +- {unperturbed.standard_error:.2f} epochs")
-    _print_predictions(predictions, last)
-    where = " (the last known interval: the optimum may lie beyond)" if best.is_boundary else ""
-    click.echo(f"best: restart every {best.interval} epochs{where}, E[T_P] = {best.mean:.2f}; seed {seed}")
-    if bound is not None and bound > 1:
-        click.echo(f"speed-up of the unrestricted means: E[T] / E[T_P] >= {bound:.2f}")
-    if at_best.restricted_mean.value >= unperturbed.value:
-        hint("restarting does not help within this horizon", quiet)
-    show_assumptions(assumptions, quiet)
+    else:
+        click.echo(f"{survival.n} runs, {data.metric}, target {target:g}: {unfinished:.1%} unfinished at epoch {last}")
+        click.echo(
+            f"unperturbed: E[min(T,{last})] = {unperturbed.value:.2f} +- {unperturbed.standard_error:.2f} epochs"
+        )
+        _print_predictions(printed, last)
+        where = " (the last known interval: the optimum may lie beyond)" if best.is_boundary else ""
+        click.echo(f"best: restart every {best.interval} epochs{where}, E[T_P] = {best.mean:.2f}; seed {seed}")
+        if bound is not None and bound > 1:
+            click.echo(f"speed-up of the unrestricted means: E[T] / E[T_P] >= {bound:.2f}")
+        if at_best.restricted_mean.value >= unperturbed.value:
+            hint("restarting does not help within this horizon", quiet)
+        show_assumptions(assumptions, quiet)
+    if out is not None:
+        _write_predictions(out, predictions, unperturbed, last)

@@ -19,11 +19,13 @@ from commands.shared import (
     hint,
     noted_interrupts,
     output_options,
+    prepared_directory,
     print_table,
     refuse_options,
     simulation_options,
     simulation_progress,
     write_csv,
+    write_file,
 )
 from commands.toys import TOY_ONLY, Toy, make_toy, toy_options
 
@@ -121,15 +123,26 @@ def _predict_toy(toy: Toy, intervals: Sequence[int], branch_epoch: int, out: Pat
     from theory.markov_chain import mean_first_passage_time
 
     unperturbed = mean_first_passage_time(toy.chain)
+    directory = None if out is None else _prepared(out, toy, unperturbed)
     rows = _toy_rows(toy, intervals, branch_epoch)
     steady = _quasi_stationary(toy)
-    if out is not None:
-        _write_toy(out, toy, unperturbed, branch_epoch, {})
     if as_json:
         result = {"unperturbed_mean": unperturbed, "quasi_steady_state": steady, "intervals": rows}
         parameters = {"process": toy.name, "perturbation": toy.perturbation, "branch_epoch": branch_epoch}
         emit_json("predict perturbation", parameters, None, result)
-        return
+    else:
+        _print_toy(toy, unperturbed, steady, rows, branch_epoch)
+    if directory is not None:
+        _write_toy(directory, toy, unperturbed, branch_epoch, {})
+
+
+def _print_toy(
+    toy: Toy,
+    unperturbed: float,
+    steady: dict[str, float] | None,
+    rows: Sequence[dict[str, float]],
+    branch_epoch: int,
+) -> None:
     click.echo(f"{toy.name}: E[T] = {unperturbed:.6g} epochs without perturbation")
     if steady is not None:
         click.echo(
@@ -225,6 +238,8 @@ def simulate_perturbation(
     from theory.markov_chain import mean_first_passage_time
 
     toy = make_toy(chain=chain, potential=potential, **settings)
+    unperturbed = mean_first_passage_time(toy.chain) if out is not None else math.nan
+    directory = None if out is None else _prepared(out, toy, unperturbed)
     chosen = sorted(set(intervals)) or [2, 5, 10, 20]
     comparisons, points = [], {}
     done = runs
@@ -244,8 +259,6 @@ def simulate_perturbation(
                 break
     stopped = done < runs or len(points) < len(chosen)
     comparisons = holm(comparisons)
-    if out is not None:
-        _write_toy(out, toy, mean_first_passage_time(toy.chain), 100, points if horizon is None else {})
     if as_json:
         rows = [
             {"interval": interval, "grid_error": c.margin * c.predicted.value, **comparison_json(c)}
@@ -263,6 +276,8 @@ def simulate_perturbation(
             hint(
                 f"the grid's error, up to {worst:.2%} of the exact value, is granted; z counts what is beyond it", quiet
             )
+    if directory is not None:
+        _write_toy(directory, toy, unperturbed, 100, points if horizon is None else {})
     end_simulation(comparisons, stopped)
 
 
@@ -317,14 +332,18 @@ def _simulate(
     ).times
 
 
+def _prepared(out: Path, toy: Toy, unperturbed: float) -> Path:
+    """The directory, if there will be something to write."""
+    if math.isinf(unperturbed):
+        raise ValueError(f"{toy.name} may never meet its target without perturbation: there is no speed-up to draw")
+    return prepared_directory(out)
+
+
 def _write_toy(out: Path, toy: Toy, unperturbed: float, branch_epoch: int, simulated: dict[int, Estimate]) -> None:
     """``perturbed_mean.csv``, ``speed_up.png`` and, for a coordinate, ``quasi_steady_state.png``."""
     from figures.style import png_bytes
     from figures.toy_perturbation import figure_toy_speed_up
-    from nnval.engine.run_directory import make_directory, write_whole
 
-    if math.isinf(unperturbed):
-        raise ValueError(f"{toy.name} may never meet its target without perturbation: there is no speed-up to draw")
     rows = _toy_rows(toy, sorted({*range(1, 11), *(12, 15, 20, 30, 50, 70, 100), *simulated}), branch_epoch)
 
     def speed_up(key: str) -> list[float]:
@@ -340,11 +359,10 @@ def _write_toy(out: Path, toy: Toy, unperturbed: float, branch_epoch: int, simul
         full_reset=speed_up("full_reset"),
         simulated=points,
     )
-    make_directory(out)
     write_csv(out / "perturbed_mean.csv", [tuple(rows[0]), *(tuple(row.values()) for row in rows)])
-    write_whole(out / "speed_up.png", png_bytes(figure))
+    write_file(out / "speed_up.png", png_bytes(figure))
     if toy.walk is not None and toy.grid is not None:
-        write_whole(out / "quasi_steady_state.png", _steady_state_png(toy))
+        write_file(out / "quasi_steady_state.png", _steady_state_png(toy))
 
 
 def _ratio(unperturbed: float, perturbed: Estimate) -> Estimate:

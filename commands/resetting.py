@@ -19,11 +19,13 @@ from commands.shared import (
     hint,
     noted_interrupts,
     output_options,
+    prepared_directory,
     print_table,
     refuse_options,
     simulation_options,
     simulation_progress,
     write_csv,
+    write_file,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +174,7 @@ def _predict_law(
     from theory.restart_criterion import restart_helps
 
     criterion = restart_helps(law, overhead)
+    directory = None if out is None else prepared_directory(out)
     best_rate, best_interval = _optimum(optimal_rate, law, overhead), _optimum(optimal_interval, law, overhead)
     asked = bool(rates or intervals)
     rows = []
@@ -182,8 +185,6 @@ def _predict_law(
         mean = restarted.mean
         variance = restarted.variance if math.isfinite(mean) else math.inf
         rows.append((kind, value, mean, math.sqrt(variance)))
-    if out is not None:
-        _write_law(out, text, law, overhead, best_rate, best_interval, [])
     if as_json:
         keys = ("restart", "parameter", "mean", "standard_deviation")
         result = {
@@ -198,15 +199,17 @@ def _predict_law(
         }
         parameters = {"law": text, "rates": list(rates), "intervals": list(intervals), "overhead": overhead}
         emit_json("predict resetting", parameters, None, result)
-        return
-    click.echo(f"{law}: E[T] = {law.mean:.6g}, CV^2 = {criterion.cv_squared:.6g}")
-    verdict = "rare restarts shorten the mean" if criterion.helps else "rare restarts do not shorten the mean"
-    click.echo(f"{verdict}: CV^2 {'>' if criterion.helps else '<='} {criterion.threshold:.6g}")
-    click.echo(_optimum_in_words("rate", best_rate))
-    click.echo(_optimum_in_words("interval", best_interval))
-    click.echo()
-    table = [(kind, f"{v:.5g}", f"{m:.6g}", f"{sd:.6g}", _ratio(law.mean, m)) for kind, v, m, sd in rows]
-    print_table(("restart", "", "E[T]", "sd", "speed-up"), table)
+    else:
+        click.echo(f"{law}: E[T] = {law.mean:.6g}, CV^2 = {criterion.cv_squared:.6g}")
+        verdict = "rare restarts shorten the mean" if criterion.helps else "rare restarts do not shorten the mean"
+        click.echo(f"{verdict}: CV^2 {'>' if criterion.helps else '<='} {criterion.threshold:.6g}")
+        click.echo(_optimum_in_words("rate", best_rate))
+        click.echo(_optimum_in_words("interval", best_interval))
+        click.echo()
+        table = [(kind, f"{v:.5g}", f"{m:.6g}", f"{sd:.6g}", _ratio(law.mean, m)) for kind, v, m, sd in rows]
+        print_table(("restart", "", "E[T]", "sd", "speed-up"), table)
+    if directory is not None:
+        _write_law(directory, text, law, overhead, best_rate, best_interval, [])
 
 
 def _ratio(mean: float, restarted: float) -> str:
@@ -236,7 +239,6 @@ def _write_law(
 
     from figures.resetting import RestartMeans, figure_restart_mean
     from figures.style import png_bytes
-    from nnval.engine.run_directory import make_directory, write_whole
     from theory.resetting import Restarted
 
     panels, lines = [], [("restart", "parameter", "mean")]
@@ -251,9 +253,8 @@ def _write_law(
         points = [(value, estimate) for name, value, estimate in simulated if name == kind]
         panels.append(RestartMeans(np.array(values), means, optimum, points))
     figure = figure_restart_mean(text, rate=panels[0], interval=panels[1], undisturbed=law.mean)
-    make_directory(out)
     write_csv(out / "restart_mean.csv", lines)
-    write_whole(out / "restart_mean.png", png_bytes(figure))
+    write_file(out / "restart_mean.png", png_bytes(figure))
 
 
 def _known(process: PassageLaw, horizon: float, what: str) -> tuple[float, float]:
@@ -315,6 +316,7 @@ def simulate_resetting(
     from theory.resetting import Restarted
 
     single = parse_law(law)
+    directory = None if out is None else prepared_directory(out)
     asked: list[tuple[str, float, PassageLaw | None]] = [*_timers(rates, intervals)]
     # The search for the optima may take seconds.
     wanted = not asked or out is not None
@@ -357,9 +359,6 @@ def simulate_resetting(
                 break
     comparisons = holm(comparisons)
     stopped = len(results) < len(asked) or results[-1][2].n < runs
-    if out is not None:
-        points = [(kind, value, c.measured) for (kind, value, _), c in zip(results, comparisons, strict=True)]
-        _write_law(out, law, single, overhead, best_rate, best_interval, points if math.isinf(horizon) else [])
     if as_json:
         rows = [
             {
@@ -389,4 +388,7 @@ def simulate_resetting(
         click.echo(f"{results[0][2].n} runs each; seed {seed}")
         if any(passages.method == "bridge" for _, _, passages in results):
             hint("time steps are granted an error of 0.1 %; z counts standard errors beyond it", quiet)
+    if directory is not None:
+        points = [(kind, value, c.measured) for (kind, value, _), c in zip(results, comparisons, strict=True)]
+        _write_law(directory, law, single, overhead, best_rate, best_interval, points if math.isinf(horizon) else [])
     end_simulation(comparisons, stopped)

@@ -57,6 +57,16 @@ def run_cooling_study(
     Raises:
         ValueError: for data, networks or schedules that this can't be done with.
         RunDirectoryError, StorageError, Interrupted: see ``PairedTrainings.records``.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=2, members=2)
+        >>> config = CoolingStudyConfig(training=training, schedules=["constant", "cosine"], every=2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_cooling_study(config, directory)
+        >>> [each.schedule.label for each in result.runs], result.runs[0].test_accuracy.shape  # seeds, epochs
+        (['constant', 'cosine'], (2, 2))
     """
     directory = Path(directory)
     training, data = settled(config.training, directory)

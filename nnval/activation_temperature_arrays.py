@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnval.activation_temperature_study import CoolingStudy, ScheduleRuns
-from nnval.activation_temperature_tables import fitted, layers_of, verdict
+from nnval.activation_temperature_tables import fitted, layers_of
 from nnval.tables import Table
 from theory.absorbing import Floats
 
@@ -28,14 +28,9 @@ def results_json(result: CoolingStudy) -> dict[str, Any]:
         "differences": [
             {
                 "budget": each.budget,
-                "schedule": each.schedule,
+                "schedule": each.method,
                 "reference": each.reference,
-                "difference": each.difference.value,
-                "standard_error": each.difference.standard_error,
-                "n": each.difference.n,
-                "interval95": list(each.difference.interval()),
-                "p_value": each.comparison.p_value,
-                "verdict": verdict(each),
+                **each.numbers(),
             }
             for each in result.differences
         ],

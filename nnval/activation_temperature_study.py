@@ -12,9 +12,10 @@ from nnval.activation_temperature_schedules import COOLED, Schedule
 from nnval.engine.config import TrainingConfig
 from nnval.measure.pattern_counts import RateSweep
 from nnval.paired_config import PairedConfig
+from nnval.paired_differences import PairedDifference, paired_differences
 from theory.absorbing import Floats, whole_number
 from theory.activation_temperature import target_curve
-from theory.estimate import Comparison, Estimate, compare, holm
+from theory.estimate import Estimate
 
 PLAIN: dict[str, Any] = {
     "optimizer": "sgd",
@@ -67,6 +68,11 @@ class CoolingStudyConfig(PairedConfig):
 
     Raises:
         ValueError: if a value is out of its range.
+
+    Example:
+        >>> config = CoolingStudyConfig(schedules=["cosine", "actcoolr:gamma=2"], budgets=[10, 30])
+        >>> [(schedule.label, budget) for schedule, budget in config.settings][-1]
+        ('actcoolr:gamma=2', 30)
     """
 
     training: TrainingConfig = field(default_factory=_quick_training)
@@ -205,26 +211,14 @@ class ScheduleRuns:
 
 
 @dataclass(frozen=True)
-class ErrorDifference:
-    """ActCooLR against another schedule with the same budget, over networks that share weights, data and batches.
+class ErrorDifference(PairedDifference):
+    """ActCooLR against another schedule with the same budget: their final test errors, 1 - accuracy.
 
     Attributes:
         budget: epochs.
-        schedule, reference: labels of the two.
-        difference: mean of error(schedule) - error(reference) over seeds; ``difference.interval()`` is Student's.
-        comparison: of the difference with zero, corrected for all differences of the study (Holm, 1 %).
     """
 
     budget: int
-    schedule: str
-    reference: str
-    difference: Estimate
-    comparison: Comparison
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a difference, at a family-wise error rate of 1 %."""
-        return self.comparison.verdict == "disagrees"
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +233,16 @@ class CoolingStudy:
         layers: ReLUs that the network calls.
         runs: one for each of ``config.settings``.
         differences: of each ActCooLR from each other schedule with the same budget.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.activation_temperature import run_cooling_study
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=2, members=2)
+        >>> config = CoolingStudyConfig(training=training, schedules=["constant", "cosine"], every=2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_cooling_study(config, directory)
+        >>> result.layers, result.classes
+        (1, 10)
     """
 
     config: CoolingStudyConfig
@@ -272,11 +276,7 @@ def error_differences(runs: Sequence[ScheduleRuns]) -> tuple[ErrorDifference, ..
         for other in runs
         if one.is_cooled and not other.is_cooled and one.budget == other.budget
     ]
-    nothing = Estimate(0.0, 0.0, 1)
-    compared: list[Comparison] = []
-    found: list[tuple[int, str, str, Estimate]] = []
-    for one, other in pairs:
-        difference = Estimate.from_samples(one.errors - other.errors)
-        found.append((one.budget, one.schedule.label, other.schedule.label, difference))
-        compared.append(compare(f"{one.schedule.label} - {other.schedule.label}", nothing, difference))
-    return tuple(ErrorDifference(*each, verdict) for each, verdict in zip(found, holm(compared), strict=True))
+    found = paired_differences(
+        ("error", one.schedule.label, other.schedule.label, one.errors, other.errors) for one, other in pairs
+    )
+    return tuple(ErrorDifference(**vars(each), budget=one.budget) for each, (one, _) in zip(found, pairs, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnval.activation_temperature_study import CoolingStudy, ErrorDifference, StageSweeps
+from nnval.activation_temperature_study import CoolingStudy, StageSweeps
 from nnval.engine.config import TrainingConfig
 from nnval.tables import Table
 from theory.absorbing import Floats
@@ -153,28 +153,14 @@ def differences_table(result: CoolingStudy) -> Table:
         rows.append(
             (
                 each.budget,
-                f"{each.schedule} - {each.reference}",
+                f"{each.method} - {each.reference}",
                 f"{100 * each.difference.value:+.2f}",
                 f"{100 * low:+.2f} to {100 * high:+.2f}",
                 each.difference.n,
-                verdict(each),
+                each.verdict,
             )
         )
     return Table(("epochs", "difference of errors", "mean", "95 % interval", "n", "verdict"), tuple(rows))
-
-
-def verdict(difference: ErrorDifference) -> str:
-    """Whether errors differ, in words; at 1 % for all of the experiment together.
-
-    Args:
-        difference: one of the experiment.
-
-    Returns:
-        ``"higher"``, ``"lower"`` or ``"no difference shown"``.
-    """
-    if not difference.shown:
-        return "no difference shown"
-    return "higher" if difference.difference.value > 0 else "lower"
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +293,7 @@ def conclusions(result: CoolingStudy) -> list[str]:
     for each in shown:
         low, high = sorted(100 * abs(end) for end in each.difference.interval())
         lines.append(
-            f"{epochs_in_words(each.budget)}: the error of {each.schedule} is {verdict(each)} than that of "
+            f"{epochs_in_words(each.budget)}: the error of {each.method} is {each.verdict} than that of "
             f"{each.reference}, by {low:.2g} to {high:.2g} percentage points."
         )
     if result.differences and not shown:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nnval.adaptive_noise_methods import BASELINE, EQUAL, FIXED, Method
-from nnval.adaptive_noise_statistics import paired_differences, pairs_of
+from nnval.adaptive_noise_statistics import method_differences, pairs_of
 from nnval.adaptive_noise_study import (
     QUANTITIES,
     MethodRuns,
@@ -66,6 +66,16 @@ def run_noise_study(
     Raises:
         ValueError: for data or networks that this can't be done with.
         RunDirectoryError, StorageError, Interrupted: see ``PairedTrainings.records``.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=3, members=2)
+        >>> config = NoiseStudyConfig(training=training, methods=["baseline", "fixed"], last_epochs=3, rate_factors=[1])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_noise_study(config, directory)
+        >>> [each.method.name for each in result.runs]
+        ['baseline', 'fixed']
     """
     directory = Path(directory)
     training, data = settled(config.training, directory)
@@ -87,7 +97,7 @@ def run_noise_study(
         directory=directory,
         weights=study.reported[config.members[0], BASELINE]["weights"],
         runs=tuple(runs),
-        differences=paired_differences(values, pairs),
+        differences=method_differences(values, pairs),
     )
 
 

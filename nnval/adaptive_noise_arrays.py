@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from nnval.adaptive_noise_statistics import PairedDifference
 from nnval.adaptive_noise_study import QUANTITIES, MethodRuns, NoiseStudy
-from nnval.adaptive_noise_tables import claims_table, verdict
+from nnval.adaptive_noise_tables import claims_table
+from nnval.paired_differences import PairedDifference
 from nnval.tables import Table
 from theory.training_phases import PHASES
 
@@ -68,12 +68,7 @@ def _difference_json(each: PairedDifference) -> dict[str, Any]:
         "quantity": each.quantity,
         "method": each.method,
         "reference": each.reference,
-        "difference": each.difference.value,
-        "standard_error": each.difference.standard_error,
-        "n": each.difference.n,
-        "interval95": list(each.difference.interval()),
-        "p_value": each.comparison.p_value,
-        "verdict": verdict(each),
+        **each.numbers(),
     }
 
 

@@ -1,14 +1,13 @@
 """Statistics of the experiment of nnval.adaptive_noise: stability, restricted times, paired differences, claims."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from nnval.paired_differences import PairedDifference, paired_differences
 from theory.absorbing import Floats
-from theory.estimate import Comparison, Estimate, compare, holm
 from theory.survival import FirstPassages
 
 
@@ -92,36 +91,10 @@ def epochs_to_target(accuracy: npt.ArrayLike, target: float) -> Floats:
     return FirstPassages.from_curves(accuracy, target).times.astype(float)
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """One method against another, over networks that share initial weights, data and batches.
-
-    Attributes:
-        quantity: of ``adaptive_noise_study.QUANTITIES``.
-        method, reference: the two.
-        difference: mean of method - reference over the seeds of which both are known.
-        comparison: of the difference with zero, corrected for all pairs of the quantity (Holm, 1 %).
-    """
-
-    quantity: str
-    method: str
-    reference: str
-    difference: Estimate
-    comparison: Comparison
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a difference, at a family-wise error rate of 1 % for the quantity."""
-        return self.comparison.verdict == "disagrees"
-
-
-def paired_differences(
+def method_differences(
     values: Mapping[str, Callable[[str], Floats]], pairs: Sequence[tuple[str, str]]
 ) -> tuple[PairedDifference, ...]:
     """All differences, with verdicts that hold together for each quantity.
-
-    Differences that are all the same and not 0 (such as of epochs, which are whole) have no standard error, and
-    Student's t knows no bounds. Their p-value is that of the signs, 2^(1 - n).
 
     Args:
         values: quantity -> function from a method to one number for each seed, nan where there is none.
@@ -130,28 +103,11 @@ def paired_differences(
     Returns:
         One for each quantity and pair with at least two seeds of which both are known.
     """
-    nothing, result = Estimate(0.0, 0.0, 1), []
-    for quantity, of in values.items():
-        found: list[tuple[str, str, Estimate]] = []
-        compared: list[Comparison] = []
-        for method, reference in pairs:
-            # Accuracies are counts of images: equal differences of theirs must not have a spread by rounding.
-            each = (of(method) - of(reference)).round(9)
-            each = each[np.isfinite(each)]
-            if len(each) < 2:
-                continue
-            alike = np.ptp(each) == 0
-            difference = Estimate(float(each[0]), 0.0, len(each)) if alike else Estimate.from_samples(each)
-            comparison = compare(f"{quantity}, {method} - {reference}", nothing, difference)
-            if alike and difference.value:
-                comparison = dataclasses.replace(comparison, z=0.0, p_value=2.0 ** (1 - len(each)))
-            found.append((method, reference, difference))
-            compared.append(comparison)
-        result += [
-            PairedDifference(quantity, *names, comparison)
-            for names, comparison in zip(found, holm(compared), strict=True)
-        ]
-    return tuple(result)
+    return tuple(
+        difference
+        for quantity, of in values.items()
+        for difference in paired_differences((quantity, a, b, of(a), of(b)) for a, b in pairs)
+    )
 
 
 FINDINGS = ("supported", "the opposite", "not decided")

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from nnval.adaptive_noise_methods import BASELINE, METHODS, OTHERS, Method, NoiseOptions, methods_of
 from nnval.adaptive_noise_statistics import (
-    PairedDifference,
     accuracy_errors,
     detrended_variation,
     epochs_to_target,
@@ -19,6 +18,7 @@ from nnval.adaptive_noise_statistics import (
 )
 from nnval.engine.config import TrainingConfig
 from nnval.paired_config import PairedConfig
+from nnval.paired_differences import PairedDifference
 from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.noise_arguments import LARGEST_SCALE
@@ -86,6 +86,10 @@ class NoiseStudyConfig(PairedConfig):
 
     Raises:
         ValueError: if a value is out of its range.
+
+    Example:
+        >>> NoiseStudyConfig(methods=["baseline", "full"], target_accuracy=0.9).target_accuracy
+        0.9
     """
 
     training: TrainingConfig = field(default_factory=_quick_training)
@@ -299,7 +303,17 @@ class NoiseStudy:
         directory: of the run.
         weights: d, of the network.
         runs: one for each of ``config.trained``.
-        differences: of all pairs that were trained, see ``adaptive_noise_statistics.paired_differences``.
+        differences: of all pairs that were trained, see ``adaptive_noise_statistics.method_differences``.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.adaptive_noise import run_noise_study
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=3, members=2)
+        >>> config = NoiseStudyConfig(training=training, methods=["baseline", "fixed"], last_epochs=3, rate_factors=[1])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_noise_study(config, directory)
+        >>> result.of("fixed").validation_accuracy.shape  # seeds, epochs
+        (2, 3)
     """
 
     config: NoiseStudyConfig

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnval.adaptive_noise_methods import ABLATION, BASELINE, EQUAL
-from nnval.adaptive_noise_statistics import CLAIMS, FINDINGS, PairedDifference
+from nnval.adaptive_noise_statistics import CLAIMS, FINDINGS
 from nnval.adaptive_noise_study import QUANTITIES, MethodRuns, NoiseStudy
 from nnval.experiment_words import network_words
+from nnval.paired_differences import PairedDifference
 from nnval.tables import Table, plus_minus
 from theory.absorbing import Floats
 from theory.estimate import Estimate
@@ -283,20 +284,6 @@ def claims_table(result: NoiseStudy) -> Table:
     return Table(("of the paper", "claim", "difference", "95 % interval", "n", "finding"), tuple(rows))
 
 
-def verdict(difference: PairedDifference) -> str:
-    """Whether two methods differ, in words; at 1 % for all pairs of the quantity together.
-
-    Args:
-        difference: one of the experiment.
-
-    Returns:
-        ``"higher"``, ``"lower"`` or ``"no difference shown"``.
-    """
-    if not difference.shown:
-        return "no difference shown"
-    return "higher" if difference.difference.value > 0 else "lower"
-
-
 def conclusions(result: NoiseStudy) -> list[str]:
     """What came out, in plain words.
 
@@ -312,7 +299,7 @@ def conclusions(result: NoiseStudy) -> list[str]:
         for each in shown:
             low, high = sorted(abs(end) for end in each.difference.interval())
             lines.append(
-                f"{name[0].upper()}{name[1:]}: {method_name(each.method)} {verdict(each)} than "
+                f"{name[0].upper()}{name[1:]}: {method_name(each.method)} {each.verdict} than "
                 f"{method_name(each.reference)}, by {low:.2g} to {high:.2g}."
             )
         if not shown:

@@ -11,7 +11,7 @@ perturbations at every interval, where a quasi-steady state allows it; curves of
 Needs numpy, scipy and pandas, not torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 Source: TypeAlias = Union[str, Path, Curves, "pd.DataFrame"]
 """What curves are read from."""
 
-Progress = Callable[[int, int, str], None]
-
 READING = ("metric", "count", "direction")
 """Options of ``read_curves``."""
 
@@ -67,8 +65,14 @@ def every(label: str, interval: int, source: Source, **reading: Any) -> Perturbe
 
     Raises:
         ValueError: as ``read_curves``.
+
+    Example:
+        >>> import numpy as np
+        >>> curves = Curves("accuracy", ("a", "b"), np.array([[0.5, 0.95], [0.95, np.nan]]))
+        >>> every("reset", 10, curves).label
+        'reset'
     """
-    return PerturbedCurves(label, interval, True, _read(source, reading))
+    return PerturbedCurves(label, interval, True, as_curves(source, reading))
 
 
 def once(label: str, epoch: int, source: Source, **reading: Any) -> PerturbedCurves:
@@ -85,11 +89,29 @@ def once(label: str, epoch: int, source: Source, **reading: Any) -> PerturbedCur
 
     Raises:
         ValueError: as ``read_curves``.
+
+    Example:
+        >>> import numpy as np
+        >>> curves = Curves("accuracy", ("a", "b"), np.array([[0.5, 0.95], [0.95, np.nan]]))
+        >>> once("shrink", 20, curves).label
+        'shrink'
     """
-    return PerturbedCurves(label, epoch, False, _read(source, reading))
+    return PerturbedCurves(label, epoch, False, as_curves(source, reading))
 
 
-def _read(source: Source, reading: Mapping[str, Any]) -> Curves:
+def as_curves(source: Source, reading: Mapping[str, Any]) -> Curves:
+    """Curves as they are, or read from elsewhere.
+
+    Args:
+        source: what ``read_curves`` reads, or curves.
+        reading: its options.
+
+    Returns:
+        The curves.
+
+    Raises:
+        ValueError: as ``read_curves``.
+    """
     return source if isinstance(source, Curves) else read_curves(source, **reading)
 
 
@@ -114,6 +136,15 @@ class Advice:
         precision: relative standard error that ``design`` and ``needs`` aim at.
         seed: of the bootstrap.
         assumptions: guesses made in reading the curves; sentences.
+
+    Example:
+        >>> import numpy as np
+        >>> slow = np.arange(30) % 5 == 0  # a fifth of the runs never gets there, the others at once
+        >>> accuracy = np.where((np.arange(1, 41) >= 4) & ~slow[:, None], 0.95, 0.5)
+        >>> curves = Curves("accuracy", tuple(map(str, range(30))), accuracy)
+        >>> advice = advise(curves, target=0.9, replicates=200)
+        >>> advice.survival.values[[0, 4, 40]].tolist(), advice.evidence[0].label
+        ([1.0, 0.2, 0.2], 'full_reset')
     """
 
     curves: Curves
@@ -198,11 +229,20 @@ def advise(
         ValueError: for curves that can't be read, fewer than two runs, a horizon that the data do not reach, perturbed
             runs that do not fit the unperturbed ones, or a precision that is not within (0, 1).
 
+    Example:
+        >>> import numpy as np
+        >>> slow = np.arange(30) % 5 == 0  # a fifth of the runs never gets there, the others at once
+        >>> accuracy = np.where((np.arange(1, 41) >= 4) & ~slow[:, None], 0.95, 0.5)
+        >>> curves = Curves("accuracy", tuple(map(str, range(30))), accuracy)
+        >>> advice = advise(curves, target=0.9, replicates=200)
+        >>> advice.horizon, advice.choices[0].label, advice.choices[0].interval
+        (40, 'full_reset', 4)
+
     Reference: Derived for jostle, after [meir2025] arXiv 2502.04121 v1, section II; see docs/advice.md
     """
     if not 0 < precision < 1:
         raise ValueError(f"precision={precision} must lie strictly between 0 and 1: a relative standard error")
-    unperturbed, perturbed = _read(curves, reading), tuple(perturbed)
+    unperturbed, perturbed = as_curves(curves, reading), tuple(perturbed)
     first_passages = unperturbed.first_passages(target)
     if first_passages.n < 2:
         raise ValueError(
@@ -249,51 +289,6 @@ def advise(
         seed=seed,
         assumptions=tuple(assumptions),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class TargetScan:
-    """The best protocol as a function of the target.
-
-    Attributes:
-        advice: one for each target, in their order.
-    """
-
-    advice: tuple[Advice, ...]
-
-
-def scan_targets(
-    curves: Source,
-    targets: Sequence[float],
-    *,
-    perturbed: Iterable[PerturbedCurves] = (),
-    progress: Progress | None = None,
-    **options: Any,
-) -> TargetScan:
-    """Advice at several targets: what is fastest to a low target need not be so, or get anywhere, at a high one.
-
-    Args:
-        curves: of unperturbed runs.
-        targets: values of the metric.
-        perturbed: curves of perturbed runs.
-        progress: called with targets done, all of them, and a text.
-        **options: those of ``advise``.
-
-    Returns:
-        The advice at each target.
-
-    Raises:
-        ValueError: as ``advise``, or for no targets.
-    """
-    if len(targets) == 0:
-        raise ValueError("targets is empty: give two or more values of the metric")
-    reading = {key: options.pop(key) for key in READING if key in options}
-    read, perturbed, found = _read(curves, reading), tuple(perturbed), []
-    for done, target in enumerate(targets):
-        found.append(advise(read, target=target, perturbed=perturbed, **options))
-        if progress is not None:
-            progress(done + 1, len(targets), f"target {target:g}")
-    return TargetScan(tuple(found))
 
 
 def _horizon(asked: int | None, survival: Survival) -> int:

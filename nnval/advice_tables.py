@@ -4,9 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 
-from nnval.advice import Advice, TargetScan
+from nnval.advice import Advice
 from nnval.protocol_evidence import UNPERTURBED, Measured, PredictedAndMeasured, ProtocolEvidence
 from nnval.tables import PREDICTION_COLUMNS, Table, plus_minus, prediction_rows
+from nnval.target_scan import TargetScan
 from theory.estimate import Estimate
 from theory.prediction import MINIMUM_COMPLETIONS
 

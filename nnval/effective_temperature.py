@@ -23,17 +23,15 @@ import numpy as np
 import torch
 from torch.nn.utils import vector_to_parameters
 
+from nnval.effective_temperature_findings import findings_of, theory_comparisons, widths_when_stopped
 from nnval.effective_temperature_study import (
     MEASURED,
     ConditionResult,
     EffectiveTemperature,
     EffectiveTemperatureConfig,
-    findings_of,
-    theory_comparisons,
-    widths_when_stopped,
 )
 from nnval.measure.batch_gradients import BatchGradients, flat_weights
-from nnval.measure.boundary_width import boundary_width
+from nnval.measure.boundary_width import measure_boundary_width
 from nnval.measure.example_variance import example_variance
 from nnval.measure.field_response import HeatMeasurement, predicted_heat
 from nnval.measure.full_loss import FullLoss
@@ -47,6 +45,9 @@ from theory.gradient_noise import WhiteNoise
 from theory.heavy_ball import HeavyBall
 from theory.noise_arguments import number
 from theory.weight_variance import stationary_variances
+
+_LEAST_RESPONSE = 0.1
+"""Of theory's: a direction along which a network responds less has no temperature, and is left out."""
 
 _VARIANCE_POINTS = 2
 """Runs at whose weights the noise of single samples is taken."""
@@ -76,6 +77,11 @@ def run_effective_temperature(
         ValueError: for data, networks (Dropout, BatchNorm) or orders that this can't be done with, or if a training
             diverges.
         RunDirectoryError, StorageError, Interrupted: see ``PairedTrainings.records``.
+
+    Example:
+        >>> run_effective_temperature(EffectiveTemperatureConfig(batch_sizes=[5, 10], window=9), "runs/hot")
+        Traceback (most recent call last):
+        ValueError: window=9 must be longer than an epoch of 80 batches of 5: slow temperatures are means ...
     """
     directory = Path(directory)
     granted = number("tolerance", tolerance)
@@ -156,6 +162,7 @@ def _condition(order: str, size: int, records: list[dict[str, Any]]) -> Conditio
                 "drift",
             )
         ),
+        unanswered=np.array([record.get("unanswered", 0) for record in records]),
     )
 
 
@@ -251,7 +258,7 @@ class _Experiment:
         test, labels, widths, accuracies = self._seed.data.test, [], [], []
         for each in weights:
             vector_to_parameters(each.to(self._start), self._module.parameters())
-            widths.append(boundary_width(self._module, self._seed.data.train, self._config.quantile))
+            widths.append(measure_boundary_width(self._module, self._seed.data.train, self._config.quantile))
             with torch.no_grad():
                 labels.append(torch.cat([self._module(inputs).argmax(1) for inputs, _ in test.chunks(1024)]))
             accuracies.append(float((labels[-1] == test.labels).double().mean()))
@@ -360,26 +367,34 @@ class _Experiment:
             for name, some in (("lags", lags), ("epoch", epoch))
         }
         predicted_x = predicted["epoch"].responses
-        slow = heat.fluctuations(epoch).mean(0).sum(0) / heat.responses[:, epoch].mean(0).sum(0)
-        predicted_slow = (predicted["epoch"].temperatures * predicted_x).sum(0) / predicted_x.sum(0)
+        integrated = heat.responses[:, epoch].mean(0).sum(0)
         responses = heat.responses[:, longest].mean(0)
         halves = heat.half_responses[:, longest].mean(0)
-        if not ((responses > 0) & (halves > 0)).all():
+        answered = np.minimum(responses, halves) > _LEAST_RESPONSE * predicted_x[-1]
+        answered &= integrated > _LEAST_RESPONSE * predicted_x.sum(0)
+        if not answered.any():
             raise ValueError(
-                "the response to the field is not positive along all directions: the network is not near a minimum; "
-                "train longer, ask for fewer directions, or take a smaller field"
+                f"{self._name} with batches of {self._batch_size}, seed {self._seed.member}: no direction responds to "
+                f"the field as near a minimum, {responses / predicted_x[-1]} of theory; train longer, or take a "
+                f"smaller field={config.field:g} or fewer than directions={config.directions}, in another directory"
             )
+        slow = (heat.fluctuations(epoch).mean(0).sum(0)[answered] / integrated[answered]).mean()
+        predicted_slow = (predicted["epoch"].temperatures * predicted_x).sum(0) / predicted_x.sum(0)
         columns = {name: [row[name] for row in self._rows] for name in ("epoch", *MEASURED)}
         return {
             "weights": self._loss.size,
             **columns,
             "rest": {name: self._rest[name] for name in MEASURED},
             "curvature": curvature.tolist(),
-            "temperature": heat.temperatures(lags).mean(1).tolist(),
-            "predicted_temperature": predicted["lags"].temperatures.mean(1).tolist(),
-            "slope": [float(heat.temperatures([1])[0].mean()), float(slow.mean())],
-            "predicted_slope": [float(predicted["lags"].temperatures[0].mean()), float(predicted_slow.mean())],
-            "response": math.exp(float(np.log(responses / predicted_x[-1]).mean())),
-            "linearity": float((responses / halves).mean()),
+            "temperature": heat.temperatures(lags)[:, answered].mean(1).tolist(),
+            "predicted_temperature": predicted["lags"].temperatures[:, answered].mean(1).tolist(),
+            "slope": [float(heat.temperatures([1])[0, answered].mean()), float(slow)],
+            "predicted_slope": [
+                float(predicted["lags"].temperatures[0, answered].mean()),
+                float(predicted_slow[answered].mean()),
+            ],
+            "response": math.exp(float(np.log((responses / predicted_x[-1])[answered]).mean())),
+            "linearity": float((responses / halves)[answered].mean()),
+            "unanswered": int((~answered).sum()),
             "drift": float(np.median(heat.drift)),
         }

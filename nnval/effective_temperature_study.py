@@ -1,20 +1,18 @@
-"""What the experiment of nnval.effective_temperature is made of: its config, its results, and what is tested."""
+"""What the experiment of nnval.effective_temperature is made of: its config and its results."""
 
-import dataclasses
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from nnval.engine.config import TrainingConfig
 from nnval.measure.batch_orders import ORDERS, BatchOrder
+from nnval.paired_config import PairedConfig
 from nnval.widening_valley_study import PLAIN
 from theory.absorbing import Floats, whole_number
-from theory.estimate import Comparison, Estimate, compare, holm
+from theory.estimate import Comparison, Estimate
 from theory.noise_arguments import number
 
 REPLICA_COLUMNS = ("distance", "cosine", "disagreement")
@@ -44,7 +42,7 @@ def _quick_training() -> TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectiveTemperatureConfig:
+class EffectiveTemperatureConfig(PairedConfig):
     """What is trained and measured.
 
     Attributes:
@@ -68,6 +66,11 @@ class EffectiveTemperatureConfig:
 
     Raises:
         ValueError: if a value is out of its range.
+
+    Example:
+        >>> config = EffectiveTemperatureConfig(orders=["reshuffled", "with_replacement"], batch_sizes=[20, 80])
+        >>> config.conditions
+        (('reshuffled', 20), ('reshuffled', 80), ('with_replacement', 20), ('with_replacement', 80))
     """
 
     training: TrainingConfig = field(default_factory=_quick_training)
@@ -86,15 +89,7 @@ class EffectiveTemperatureConfig:
     field: float = 0.3
 
     def __post_init__(self) -> None:
-        for name, allowed in PLAIN.items():
-            value = getattr(self.training, name)
-            if value != allowed:
-                raise ValueError(
-                    f"{name}={value!r} must be {allowed!r} here: conditions may differ by their noise only, and "
-                    "nothing may change in time"
-                )
-        if self.training.members < 2:
-            raise ValueError("members must be >= 2: one network for each condition has no standard error")
+        self.check_training(PLAIN, "conditions may differ by their noise only, and nothing may change in time")
         least = {"measure_every": 1, "early": 1, "rest": 1, "directions": 1, "runs": 2, "burn_in": 0, "window": 3,
                  "windows": 2}  # fmt: skip
         for name, lowest in least.items():
@@ -158,32 +153,6 @@ class EffectiveTemperatureConfig:
         spaced = np.unique(np.geomspace(1, self.window - 2, 16).round().astype(int))
         return tuple(spaced.tolist())
 
-    @property
-    def members(self) -> range:
-        """The seeds."""
-        return range(self.training.first_member, self.training.first_member + self.training.members)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
-        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The experiment with these fields, such as those of a preset; those left out have their defaults.
-
-        Raises:
-            ValueError: for an unknown field, or a value out of range.
-        """
-        known = [each.name for each in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
-        chosen = dict(values)
-        if isinstance(chosen.get("training"), Mapping):
-            chosen["training"] = TrainingConfig.from_dict(_quick_training().to_dict() | dict(chosen["training"]))
-        return cls(**chosen)
-
 
 @dataclass(frozen=True, eq=False)
 class ConditionResult:
@@ -201,6 +170,7 @@ class ConditionResult:
         response: X over that of theory at the longest lag, geometric mean over directions, (n,).
         linearity: X in the whole field over X in half of it, at the longest lag, mean over directions, (n,).
         drift: median over directions of ``Heat.drift``, (n,).
+        unanswered: directions without a response as near a minimum, which the means leave out, (n,).
     """
 
     order: str
@@ -214,6 +184,7 @@ class ConditionResult:
     response: Floats
     linearity: Floats
     drift: Floats
+    unanswered: npt.NDArray[np.int_]
 
 
 @dataclass(frozen=True)
@@ -253,6 +224,14 @@ class EffectiveTemperature:
         findings: answers to the questions, with verdicts that hold together.
         comparisons: with linear theory, whose verdicts hold together.
         tolerance: model error that theory is granted, as a fraction.
+
+    Example:
+        >>> from theory.estimate import compare
+        >>> agrees = compare("temperature", Estimate(1.0, 0.0, 1), Estimate(1.01, 0.02, 6))
+        >>> EffectiveTemperature(
+        ...     EffectiveTemperatureConfig(), Path("runs/hot"), 2410, 400, (), {}, (), (agrees,), tolerance=0.1
+        ... ).all_agree
+        True
     """
 
     config: EffectiveTemperatureConfig
@@ -269,164 +248,3 @@ class EffectiveTemperature:
     def all_agree(self) -> bool:
         """Whether no comparison with theory disagrees."""
         return all(each.verdict != "disagrees" for each in self.comparisons)
-
-
-# ---- When one stops --------------------------------------------------------------------------------------------------
-
-
-def widths_when_stopped(
-    conditions: Sequence[ConditionResult], epochs: Sequence[int], early: int
-) -> dict[tuple[str, str], Floats]:
-    """Both widths of all conditions and seeds, at each of ``STOPS``.
-
-    Equal loss is, for each seed, the lowest that all of its conditions have come to in training; between measurements
-    widths go in a straight line with the logarithm of the loss. Zero error is the first measurement at which both
-    replicas are right about all training points.
-
-    Args:
-        conditions: with the same seeds.
-        epochs: at which they were measured.
-        early: epoch of the early comparison.
-
-    Returns:
-        (stop, width) -> (conditions, seeds); nan where a network did not get there.
-    """
-    loss = np.log(np.stack([each.curves["train_loss"] for each in conditions]))
-    error = np.stack([each.curves["train_error"] for each in conditions])
-    level = loss.min(axis=2).max(axis=0)  # of each seed
-    first = int(np.searchsorted(epochs, early))
-    found = {}
-    for name in WIDTHS:
-        curve = np.stack([each.curves[name] for each in conditions])
-        found["early", name], found["late", name] = curve[:, :, first], curve[:, :, -1]
-        found["at_rest", name] = np.stack([each.rest[name] for each in conditions])
-        at_level, at_zero = np.full((2, *curve.shape[:2]), np.nan)
-        for place in np.ndindex(*curve.shape[:2]):
-            after = int(np.argmax(loss[place] <= level[place[1]]))
-            at_level[place] = curve[place][after]
-            if after:
-                share = (loss[place][after - 1] - level[place[1]]) / (loss[place][after - 1] - loss[place][after])
-                at_level[place] = (1 - share) * curve[place][after - 1] + share * curve[place][after]
-            right = np.flatnonzero(error[place] == 0)
-            if len(right):
-                at_zero[place] = curve[place][right[0]]
-        found["equal_loss", name], found["zero_error", name] = at_level, at_zero
-    return found
-
-
-# ---- What is tested --------------------------------------------------------------------------------------------------
-
-
-def rank_correlation(first: Floats, second: Floats) -> float | None:
-    """Spearman's, over the places where both are numbers; 0 if one is constant, None for fewer than two places.
-
-    Example:
-        >>> rank_correlation(np.array([1.0, 5.0, 9.0]), np.array([0.1, 0.2, 4.0]))
-        1.0
-    """
-    from scipy.stats import rankdata
-
-    both = np.isfinite(first) & np.isfinite(second)
-    if both.sum() < 2:
-        return None
-    x, y = (rankdata(each[both]) for each in (first, second))
-    x, y = x - x.mean(), y - y.mean()
-    size = float(np.sqrt((x @ x) * (y @ y)))
-    return round(float(x @ y) / size, 12) if size else 0.0
-
-
-def _over_seeds(values: Sequence[float | None]) -> Estimate | None:
-    known = [each for each in values if each is not None]
-    return Estimate.from_samples(known) if len(known) >= 2 else None
-
-
-def _groups(conditions: Sequence[ConditionResult], same: Callable[[ConditionResult], Any]) -> list[list[int]]:
-    """Places of conditions that have something in common."""
-    groups: dict[Any, list[int]] = {}
-    for place, each in enumerate(conditions):
-        groups.setdefault(same(each), []).append(place)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def findings_of(conditions: Sequence[ConditionResult], stops: Mapping[tuple[str, str], Floats]) -> tuple[Finding, ...]:
-    """Rank correlations over conditions, seed by seed, against none at all.
-
-    Args:
-        conditions: with the same seeds.
-        stops: of ``widths_when_stopped``.
-
-    Returns:
-        Findings; those for which fewer than two seeds have networks that got there are left out.
-    """
-    heat = np.stack([each.slope[:, TEMPERATURES.index("slow")] for each in conditions])
-    seeds = range(heat.shape[1])
-    everything = list(range(len(conditions)))
-    cases = {
-        "all conditions": [everything],
-        "over orders, at equal batch size": _groups(conditions, lambda each: each.batch_size),
-        "over batch sizes, in equal order": _groups(conditions, lambda each: each.order),
-    }
-
-    def chance(groups: list[list[int]]) -> float:
-        """Standard deviation of the mean correlation if each seed had its values in random order."""
-        return math.sqrt(sum(1 / (len(group) - 1) for group in groups)) / len(groups) / math.sqrt(len(seeds))
-
-    def correlation(values: Floats, groups: list[list[int]]) -> Estimate | None:
-        of_seeds = []
-        for seed in seeds:
-            each = [rank_correlation(heat[group, seed], values[group, seed]) for group in groups]
-            known = [one for one in each if one is not None]
-            of_seeds.append(float(np.mean(known)) if known else None)
-        return _over_seeds(of_seeds)
-
-    found: list[tuple[str, str, Estimate]] = []
-    random: list[float] = []
-    for name, words in (("distance", "distance of weights"), ("disagreement", "share of different predictions")):
-        values = np.stack([each.curves[name][:, -1] for each in conditions])
-        for case, groups in cases.items():
-            if groups and (estimate := correlation(values, groups)) is not None:
-                found.append(("replicas", f"{words}, {case}", estimate))
-                random.append(chance(groups))
-    for name in WIDTHS:
-        for stop in STOPS:
-            if (estimate := correlation(stops[stop, name], [everything])) is not None:
-                found.append((name, stop, estimate))
-                random.append(chance([everything]))
-    nothing = Estimate(0.0, 0.0, 1)
-    compared = []
-    for (question, quantity, measured), spread in zip(found, random, strict=True):
-        plain = compare(f"{question}: {quantity}", nothing, measured)
-        # A few seeds that are all alike have no error, and a correlation of two conditions is 1 or -1 by chance.
-        by_chance = math.erfc(abs(measured.value) / spread / math.sqrt(2))
-        compared.append(dataclasses.replace(plain, p_value=max(plain.p_value, by_chance)))
-    return tuple(Finding(*each, comparison) for each, comparison in zip(found, holm(compared), strict=True))
-
-
-def theory_comparisons(
-    conditions: Sequence[ConditionResult], tolerance: float, *, stationary: float = 0.1
-) -> tuple[Comparison, ...]:
-    """Measured over predicted, against one: slow temperature, response, and the whole field against half of it.
-
-    Args:
-        conditions: with the same seeds.
-        tolerance: model error that is granted.
-        stationary: median drift beyond which a condition is outside the regime of the theory.
-
-    Returns:
-        Comparisons whose verdicts hold together at 1 %.
-    """
-    compared = []
-    one = Estimate(1.0, 0.0, 1)
-    slow = TEMPERATURES.index("slow")
-    for each in conditions:
-        drift = float(np.mean(each.drift))
-        reasons = [f"still on its way: the runs drift together by {drift:.2g}"] if drift > stationary else []
-        for name, values, about_theory in (
-            ("temperature", each.slope[:, slow] / each.predicted_slope[:, slow], True),
-            ("response", each.response, True),
-            ("linearity", each.linearity, False),
-        ):
-            label = f"{name}, {each.order}, S={each.batch_size}"
-            why = reasons if about_theory else []
-            compared.append(compare(label, one, Estimate.from_samples(values), margin=tolerance, reasons=why))
-    return tuple(holm(compared))

@@ -217,7 +217,13 @@ def conclusions(result: EffectiveTemperature) -> list[str]:
     elif judged:
         lines.append(f"No disagreement with linear theory is shown in {len(judged)} comparisons, {granted}.")
     if len(judged) < len(result.comparisons):
-        lines.append("The others are outside its regime, as those networks were still on their way.")
+        lines.append("The others are outside its regime, as those networks were still on their way or did not respond.")
+    silent = [each for each in result.conditions if each.unanswered.any()]
+    if silent:
+        rows = ", ".join(
+            f"{each.order.replace('_', ' ')}, S={each.batch_size} ({each.unanswered.sum()})" for each in silent
+        )
+        lines.append(f"Directions that did not respond to the field as near a minimum are left out of {rows}.")
     return lines
 
 

@@ -1,23 +1,15 @@
 """What the configs of the experiments have in common that compare networks seed by seed."""
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from nnval.engine.config import TrainingConfig
+from nnval.experiment_config import ExperimentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairedConfig:
-    """A config with a training. Subclasses give that a default, with which the training of a preset is completed.
-
-    Attributes:
-        training: network, data and seeds.
-    """
-
-    training: TrainingConfig
+class PairedConfig(ExperimentConfig):
+    """A config with a training of at least two seeds, to which subclasses give a default."""
 
     @property
     def members(self) -> range:
@@ -40,30 +32,3 @@ class PairedConfig:
                 raise ValueError(f"{name}={value!r} must be {allowed!r} here: {reason}")
         if self.training.members < 2:
             raise ValueError("members must be >= 2: one network of each kind has no standard error")
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "training"}
-        plain = {name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in values.items()}  # pyright: ignore[reportArgumentType] -- no field is a class
-        return json.loads(json.dumps({"training": self.training.to_dict(), **plain}))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The experiment with these fields, such as those of a preset; those left out have their defaults.
-
-        Raises:
-            ValueError: for an unknown field, or a value out of range.
-        """
-        known = [each.name for each in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; the experiment has {', '.join(known)}")
-        chosen = dict(values)
-        if "training" in chosen:
-            given = chosen["training"]
-            if not isinstance(given, Mapping):
-                raise ValueError(f"training={given!r} must be a table")
-            (default,) = (each.default_factory for each in dataclasses.fields(cls) if each.name == "training")
-            assert default is not dataclasses.MISSING
-            chosen["training"] = TrainingConfig.from_dict(default().to_dict() | dict(given))
-        return cls(**chosen)

@@ -6,7 +6,8 @@ the perturbation every P epochs, from fresh seeds, measures it at some of them. 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from nnval.adopted_run import UNPERTURBED, adopt
 from nnval.engine import run_directory as disk
 from nnval.engine.branch import Branch
-from nnval.engine.config import fingerprint_of
+from nnval.engine.config import TrainingConfig, fingerprint_of
 from nnval.engine.device import environment, resolve_device
-from nnval.engine.pool import EnsembleTask, prepare_workers, train_all
+from nnval.engine.ensemble import Progress, train_ensemble
+from nnval.engine.executors import Pool, connect
 from nnval.engine.results import EnsembleResult
 from nnval.study import PeriodicRun, PerturbedOnceRun, Protocol, Study, StudyConfig
 from sim.random_streams import stream
@@ -29,7 +31,8 @@ from theory.prediction import LONG_RESIDUALS, PerturbationData
 from theory.quasi_steady_state import distance_to, kolmogorov_smirnov_relaxation, stationarity
 from theory.survival import FirstPassages, Survival
 
-Progress = Callable[[int, int, str], None]
+_THREADS = 1
+"""Of torch in each process."""
 
 
 def run_study(
@@ -46,29 +49,56 @@ def run_study(
         config: what to do.
         directory: of the study; what is already trained there is not trained again.
         progress: called with completed and all work, in member-epochs as far as they can be foreseen, and a text.
-        workers: processes for the ensembles that do not wait for each other. The results do not depend on it.
+        workers: processes that train blocks of an ensemble; the results do not depend on it. 1 trains in this one.
         unperturbed: a finished run with the training of ``config``, to begin with; None trains it.
 
     Returns:
         The study. Nothing but the runs, ``config.json`` and ``environment.json`` is written.
 
     Raises:
-        ValueError: if the directory holds another study, no run survives to be perturbed, or most runs diverge.
+        ValueError: if workers is below 1, the directory holds another study, no run survives to be perturbed, or most
+            runs diverge.
         StorageError: if a file can't be written; the study can be resumed.
         Interrupted: after Ctrl-C; the study can be resumed.
+
+    Example:
+        >>> import tempfile
+        >>> config = StudyConfig(
+        ...     training=TrainingConfig(train_size=40, hidden=(4,), epochs=4, members=4, execution="loop"),
+        ...     perturbations={"reset": {"name": "full_reset"}}, intervals=[2], branch_epochs=[2], follow=2, target=0.2,
+        ...     periodic_members=4, replicates=100,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     study = run_study(config, directory)
+        >>> study.rows  # label, predictor, interval, horizon
+        (('reset', 'restart', 2, 4),)
     """
+    if workers < 1:
+        raise ValueError(f"workers={workers} must be >= 1")
     directory = Path(directory)
     plain = config.to_dict()
     description = {"schema": disk.SCHEMA, "fingerprint": fingerprint_of(plain), "config": plain, "branch": None}
     with disk.opened(directory, description, environment(resolve_device(config.training.device))):
         if unperturbed is not None:
             adopt(unperturbed, directory)
-        return _run(config, directory, progress, workers)
+        with connect(None, workers, _THREADS) as pool:
+            return _run(config, directory, progress, pool)
 
 
-def _run(config: StudyConfig, directory: Path, progress: Progress | None, workers: int) -> Study:
+@dataclass(frozen=True)
+class _Ensemble:
+    """An ensemble to train; ``work``, the member-epochs expected, is its weight in the progress."""
+
+    config: TrainingConfig
+    directory: Path
+    name: str
+    work: int
+    parents: Branch | None = None
+
+
+def _run(config: StudyConfig, directory: Path, progress: Progress | None, pool: Pool | None) -> Study:
     training = config.training
-    first = EnsembleTask(training, directory / UNPERTURBED, "unperturbed", training.members * training.epochs)
+    first = _Ensemble(training, directory / UNPERTURBED, "unperturbed", training.members * training.epochs)
     # A guess until survival is known: networks stop at the target, on average well before the horizon.
     later = sum(
         len(config.intervals) * config.periodic_members * training.epochs
@@ -77,35 +107,37 @@ def _run(config: StudyConfig, directory: Path, progress: Progress | None, worker
     )
     later = round(0.4 * later)
 
-    def report_first(done: int, total: int, text: str) -> None:
-        if progress is not None:
-            progress(done, total + later, text)
-
-    def report_later(done: int, total: int, text: str) -> None:
-        if progress is not None:
-            progress(first.work + done, first.work + total, text)
-
-    if workers > 1:
-        prepare_workers()
-    (unperturbed,) = train_all([first], progress=report_first)
-    _refuse_divergence(first, unperturbed)
+    unperturbed = _train(first, pool, progress, 0, first.work + later)
     study = _unperturbed_study(config, directory, unperturbed)
     tasks = _tasks(study)
-    results = train_all(list(tasks.values()), workers=workers, progress=report_later)
-    for task, result in zip(tasks.values(), results, strict=True):
-        _refuse_divergence(task, result)
-    ensembles = dict(zip(tasks, results, strict=True))
+    whole = first.work + sum(task.work for task in tasks.values())
+    ensembles, done = {}, first.work
+    for place, task in tasks.items():
+        ensembles[place] = _train(task, pool, progress, done, whole)
+        done += task.work
     protocols = tuple(_protocol(study, label, ensembles) for label in config.perturbations)
     return with_comparisons(dataclasses.replace(study, protocols=protocols))
 
 
-def _refuse_divergence(task: EnsembleTask, result: EnsembleResult) -> None:
+def _train(task: _Ensemble, pool: Pool | None, progress: Progress | None, before: int, whole: int) -> EnsembleResult:
+    """Trains an ensemble, or reads it; refuses one of which most diverged."""
+
+    def report(done: int, total: int, text: str) -> None:
+        # A branch has as many members as there are survivors, which is known only now: scaled to the work announced.
+        if progress is not None:
+            progress(before + round(task.work * done / max(total, 1)), whole, f"{task.name}: {text}")
+
+    result = train_ensemble(
+        task.config, task.directory, parents=task.parents, progress=report, threads=_THREADS, pool=pool
+    )
+    report(1, 1, "done")
     diverged = int((result.status == "diverged").sum())
     if 2 * diverged >= len(result.members):
         raise ValueError(
             f"{diverged} of {len(result.members)} members of {task.name} diverged, so there is no training to study: "
             f"lower learning_rate={task.config.learning_rate:g}"
         )
+    return result
 
 
 def _first_passages(ensemble: EnsembleResult, target: float) -> FirstPassages:
@@ -175,7 +207,7 @@ def untrained(config: StudyConfig, directory: str | Path) -> list[str]:
     return [place for place in places if not (Path(directory) / place / disk.DONE).exists()]
 
 
-def _tasks(study: Study) -> dict[str, EnsembleTask]:
+def _tasks(study: Study) -> dict[str, _Ensemble]:
     """All ensembles after the unperturbed one, by their place in the directory."""
     config = study.config
     tasks = {}
@@ -193,7 +225,7 @@ def _tasks(study: Study) -> dict[str, EnsembleTask]:
             )
             # Its weight in the progress: perturbed runs need about as long as unperturbed ones, or less.
             work = round(training.members * study.survival.restricted_mean(training.epochs).value)
-            tasks[place] = EnsembleTask(training, study.directory / place, place, work)
+            tasks[place] = _Ensemble(training, study.directory / place, place, work)
         if perturbation["name"] == "full_reset":
             continue
         for epoch in config.branch_epochs:
@@ -209,9 +241,8 @@ def _tasks(study: Study) -> dict[str, EnsembleTask]:
             parents = _survivors(study, epoch)
             work = len(parents) * config.follow
             branch = Branch(study.directory / UNPERTURBED, epoch, parents)
-            tasks[place] = EnsembleTask(training, study.directory / place, place, work, branch)
-    # The longest first: the last ones to finish are then short, and no worker waits long for another.
-    return dict(sorted(tasks.items(), key=lambda item: -item[1].work))
+            tasks[place] = _Ensemble(training, study.directory / place, place, work, branch)
+    return tasks
 
 
 def _survivors(study: Study, epoch: int) -> list[int]:

@@ -13,7 +13,7 @@ from theory.estimate import bootstrap_weights
 from theory.perturbation import predicted_restricted_mean
 from theory.predicted_time import Prediction
 from theory.prediction import PerturbationData
-from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose
+from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose_protocol
 from theory.survival import Floats, restricted_mean, survival_from_counts
 
 
@@ -53,7 +53,7 @@ def rank(
         replicates=data.replicates(unperturbed),
         n=data.unperturbed.n,
     )
-    return choose(none, means)
+    return choose_protocol(none, means)
 
 
 def unproven(

@@ -1,16 +1,15 @@
 """What a perturbation study is made of: its config, its runs and its results."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from nnval.drop_in.perturbations import make_perturbation
-from nnval.engine.config import TrainingConfig
 from nnval.engine.results import EnsembleResult
+from nnval.experiment_config import ExperimentConfig
 from theory.estimate import Comparison, Estimate
 from theory.hazard import HazardTest
 from theory.perturbed_once import PerturbedOnce
@@ -25,7 +24,7 @@ def _whole(name: str, value: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig:
+class StudyConfig(ExperimentConfig):
     """What a study trains.
 
     Attributes:
@@ -43,9 +42,17 @@ class StudyConfig:
 
     Raises:
         ValueError: if a value is out of range.
+
+    Example:
+        >>> from nnval.engine.config import TrainingConfig
+        >>> config = StudyConfig(
+        ...     training=TrainingConfig(epochs=60), perturbations={"reset": {"name": "full_reset"}}, intervals=[20, 10],
+        ...     branch_epochs=[20], follow=40,
+        ... )
+        >>> config.intervals
+        (10, 20)
     """
 
-    training: TrainingConfig
     perturbations: Mapping[str, Mapping[str, Any]]
     intervals: Sequence[int]
     branch_epochs: Sequence[int]
@@ -104,27 +111,6 @@ class StudyConfig:
             ("branch_epochs", branch_epochs),
         ):
             object.__setattr__(self, name, value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "training"}
-        return json.loads(json.dumps({"training": self.training.to_dict(), **values}))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The study with these fields, such as those of a preset.
-
-        Raises:
-            ValueError: for an unknown or missing field, or a value out of range.
-        """
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; a study has {', '.join(known)}")
-        required = [n for n, f in known.items() if f.default is dataclasses.MISSING and n not in values]
-        if required:
-            raise ValueError(f"missing field {', '.join(map(repr, required))}")
-        return cls(**{**values, "training": TrainingConfig.from_dict(values["training"])})
 
     @property
     def branch_epoch(self) -> int:
@@ -204,6 +190,20 @@ class Study:
         protocols: one per perturbation.
         comparisons: predictions beside measurements, with verdicts corrected for their number.
         rows: (label, predictor, interval, horizon) of each comparison.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.perturbation import run_study
+        >>> from nnval.engine.config import TrainingConfig
+        >>> config = StudyConfig(
+        ...     training=TrainingConfig(train_size=40, hidden=(4,), epochs=4, members=4, execution="loop"),
+        ...     perturbations={"reset": {"name": "full_reset"}}, intervals=[2], branch_epochs=[2], follow=2, target=0.2,
+        ...     periodic_members=4, replicates=100,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     study = run_study(config, directory)
+        >>> study.target, len(study.first_passages.times), study.survival.horizon
+        (0.2, 4, 4)
     """
 
     config: StudyConfig

@@ -33,12 +33,12 @@ from nnval.script_perturbations import (
 )
 from nnval.script_text import WIDTH, Code, call, command_comment, constant, rendered, source_of
 
-__all__ = ["ScriptNoise", "files_beside", "library_script", "training_script"]
+__all__ = ["ScriptNoise", "files_beside", "library_script", "standalone_script"]
 
 _SECONDS = 5.0
 
 
-def training_script(
+def standalone_script(
     config: TrainingConfig,
     *,
     noise: ScriptNoise | None = None,
@@ -65,7 +65,7 @@ def training_script(
             perturbation without an interval.
 
     Example:
-        >>> script = training_script(TrainingConfig(model="lenet", label_noise=0))
+        >>> script = standalone_script(TrainingConfig(model="lenet", label_noise=0))
         >>> "nn.Conv2d(1, 6, 5, padding=2)," in script
         True
     """
@@ -97,7 +97,7 @@ def library_script(
     """A training as a short script that calls jostle: any data, and networks of one's own.
 
     Args:
-        config: what is trained; its first member alone, as in ``training_script``.
+        config: what is trained; its first member alone, as in ``standalone_script``.
         noise: adaptive noise; the script is then a flat one with jostle's ``AdaptiveNoise`` in it, since
             ``jostle train`` has none.
         threads: of torch.
@@ -108,6 +108,10 @@ def library_script(
 
     Raises:
         ValueError: for a stack, a perturbation without an interval, or a name that jostle does not know.
+
+    Example:
+        >>> "train_ensemble" in library_script(TrainingConfig())
+        True
     """
     if noise is not None and noise.kind != "none":
         return _flat_script(config, noise, threads, command, by_library=True)
@@ -125,7 +129,7 @@ def files_beside(config: TrainingConfig) -> dict[str, bytes]:
     """What has to lie beside the flat script of a config: names and contents.
 
     Args:
-        config: see ``training_script``.
+        config: see ``standalone_script``.
 
     Raises:
         ValueError: if scikit-learn, from which the digits come, is missing.

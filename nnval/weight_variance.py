@@ -65,6 +65,16 @@ class VarianceResult:
         eigenpairs: of the largest curvatures, without weight decay.
         orders: what each order of batches gave.
         tolerance: model error that theory is granted along each direction, as a fraction of its prediction.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=2, members=1)
+        >>> config = VarianceConfig(training=training, orders=["reshuffled"], runs=4, burn_in=0, directions=1)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = measure_weight_variance(config, directory)
+        >>> result.samples, len(result.eigenpairs.curvatures)
+        (40, 1)
     """
 
     config: VarianceConfig
@@ -130,6 +140,16 @@ def measure_weight_variance(
         RunDirectoryError: if the directory holds something else.
         StorageError: if a file cannot be written; the run can be resumed.
         Interrupted: after Ctrl-C; the run can be resumed.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), batch_size=20, epochs=2, members=1)
+        >>> config = VarianceConfig(training=training, orders=["reshuffled"], runs=4, burn_in=0, directions=1)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = measure_weight_variance(config, directory)
+        >>> [each.order.label for each in result.orders]
+        ['reshuffled']
     """
     directory, tolerance = Path(directory), checked_tolerance(tolerance)
     data = load_data(config.training) if data is None else data

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnval.engine.config import TrainingConfig
 from nnval.engine.schedules import learning_rate_at
+from nnval.experiment_config import ExperimentConfig
 from nnval.measure.batch_orders import BatchOrder
 from nnval.measure.fluctuations import LEAST_RUNS
 from nnval.measure.recording_files import LEAST_EPOCHS, RecordingConfig
@@ -23,7 +23,7 @@ def _listed(name: str, values: Any) -> Sequence[Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VarianceConfig:
+class VarianceConfig(ExperimentConfig):
     """What is trained and measured.
 
     Attributes:
@@ -48,9 +48,13 @@ class VarianceConfig:
 
     Raises:
         ValueError: if a value is out of its range, or theory does not cover it.
+
+    Example:
+        >>> from nnval.engine.config import TrainingConfig
+        >>> VarianceConfig(training=TrainingConfig(label_noise=0.0, members=1, learning_rate=0.05)).frozen_rate
+        0.05
     """
 
-    training: TrainingConfig
     orders: Sequence[str] = ("reshuffled", "with_replacement")
     learning_rate: float | None = None
     momentum: float | None = None
@@ -125,21 +129,3 @@ class VarianceConfig:
             seed=self.seed,
             full_gradients=self.full_gradients,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        lists = {"orders": list(self.orders), "near": list(self.near)}
-        return values | lists | {"training": self.training.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "VarianceConfig":
-        """The config of these fields; those left out have their defaults.
-
-        Raises:
-            ValueError: if a field is unknown or a value out of its range.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        if unknown := [name for name in values if name not in known]:
-            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(known)}")
-        return cls(**{**values, "training": TrainingConfig.from_dict(values.get("training", {}))})

@@ -22,7 +22,7 @@ from nnval.engine.datasets import ImageData
 from nnval.engine.device import resolve_device, thread_count
 from nnval.engine.models import build_model
 from nnval.measure.full_loss import FullLoss
-from nnval.measure.gradient_noise import Commutation, gradient_noise
+from nnval.measure.gradient_noise import Commutation, measure_gradient_noise
 from nnval.measure.recording_files import load_recording, saved_arrays
 from nnval.replacement_accuracy import ReplacementAccuracy
 from nnval.weight_variance import VarianceResult
@@ -116,7 +116,7 @@ def frozen_noise(
         with thread_count(threads):
             for order in missing:
                 batches = order.batches_per_epoch
-                found = gradient_noise(
+                found = measure_gradient_noise(
                     loss,
                     weights,
                     result.eigenpairs.directions,

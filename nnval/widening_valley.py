@@ -23,10 +23,10 @@ import torch
 from nnval.engine.models import build_model
 from nnval.measure.evaluation_mode import prepare_for_evaluation
 from nnval.measure.full_loss import FullLoss
-from nnval.measure.hessian_trace import hessian_trace
+from nnval.measure.hessian_trace import estimate_hessian_trace
 from nnval.noisy_descent import NoisyDescent
 from nnval.paired_trainings import PairedTrainings, Progress, SharedSeed, Task, described, seeds_of, settled
-from nnval.widening_valley_study import MethodCurves, WideningValley, WideningValleyConfig, paired_differences
+from nnval.widening_valley_study import MethodCurves, WideningValley, WideningValleyConfig, end_differences
 from sim.batch_order import batches_per_epoch
 from sim.random_streams import stream
 
@@ -58,6 +58,16 @@ def run_widening_valley(
     Raises:
         ValueError: for data or networks that this can't be done with (Dropout, BatchNorm), or if a training diverges.
         RunDirectoryError, StorageError, Interrupted: see ``PairedTrainings.records``.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), epochs=2, members=2)
+        >>> config = WideningValleyConfig(training=training, methods=["pgd", "anti_pgd"], measure_every=1, probes=2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_widening_valley(config, directory)
+        >>> [(each.quantity, each.method, each.reference) for each in result.differences][0]
+        ('trace', 'anti_pgd', 'pgd')
     """
     directory = Path(directory)
     training, data = settled(config.training, directory)
@@ -100,7 +110,7 @@ def run_widening_valley(
         weights=records[0]["weights"],
         epochs=config.epochs,
         curves=tuple(curves),
-        differences=paired_differences(curves),
+        differences=end_differences(curves),
     )
 
 
@@ -176,7 +186,7 @@ class _MeasuredDescent:
         # The same probes for all methods: their errors have much in common, and cancel in differences.
         training = self._config.training
         probes = stream(training.seed, f"{training.stream}/probes", self._seed.member, self.epoch)
-        trace = hessian_trace(self._loss, weights, self._config.probes, probes)
+        trace = estimate_hessian_trace(self._loss, weights, self._config.probes, probes)
         return {
             "epoch": self.epoch,
             "trace": trace.value,

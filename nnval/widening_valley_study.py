@@ -12,8 +12,9 @@ from nnval.drop_in.anti_pgd import DISTRIBUTIONS
 from nnval.engine.config import TrainingConfig
 from nnval.noisy_descent import METHODS
 from nnval.paired_config import PairedConfig
+from nnval.paired_differences import PairedDifference, paired_differences
 from theory.absorbing import whole_number
-from theory.estimate import Comparison, Estimate, compare, holm
+from theory.estimate import Estimate
 from theory.noise_arguments import checked_scale
 
 Floats = npt.NDArray[np.float64]
@@ -73,6 +74,10 @@ class WideningValleyConfig(PairedConfig):
 
     Raises:
         ValueError: if a value is out of its range.
+
+    Example:
+        >>> WideningValleyConfig(measure_every=30).epochs
+        (0, 30, 60)
     """
 
     training: TrainingConfig = field(default_factory=_quick_training)
@@ -133,29 +138,6 @@ class MethodCurves:
         return Estimate.from_columns(getattr(self, quantity))
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """One method against another at the end, over networks that share initial weights and data.
-
-    Attributes:
-        quantity: ``"trace"``, ``"train_loss"`` or ``"test_accuracy"``.
-        method, reference: the two.
-        difference: mean of method - reference over seeds; ``difference.interval()`` is Student's.
-        comparison: of the difference with zero, corrected for all differences of the study (Holm, 1 %).
-    """
-
-    quantity: str
-    method: str
-    reference: str
-    difference: Estimate
-    comparison: Comparison
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a difference, at a family-wise error rate of 1 %."""
-        return self.comparison.verdict == "disagrees"
-
-
 @dataclass(frozen=True, eq=False)
 class WideningValley:
     """The result.
@@ -167,6 +149,16 @@ class WideningValley:
         epochs: at which was measured.
         curves: one for each method.
         differences: at the last epoch, for all of ``PAIRS`` that were trained.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.widening_valley import run_widening_valley
+        >>> training = TrainingConfig(train_size=40, hidden=(4,), epochs=2, members=2)
+        >>> config = WideningValleyConfig(training=training, methods=["pgd", "anti_pgd"], measure_every=1, probes=2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = run_widening_valley(config, directory)
+        >>> result.epochs, result.of("pgd").trace.shape
+        ((0, 1, 2), (2, 3))
     """
 
     config: WideningValleyConfig
@@ -188,11 +180,7 @@ class WideningValley:
         raise ValueError(f"method={method!r} must be one of {', '.join(each.method for each in self.curves)}")
 
 
-_ALIKE = ("all seeds differ by the same: that is rounding, and says nothing about its error",)
-"""Accuracies are multiples of 1 / test samples, so that two seeds may well differ alike."""
-
-
-def paired_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference, ...]:
+def end_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference, ...]:
     """All differences at the last epoch, with verdicts that hold together.
 
     Args:
@@ -203,14 +191,8 @@ def paired_differences(curves: Sequence[MethodCurves]) -> tuple[PairedDifference
     """
     by_name = {each.method: each for each in curves}
     pairs = [pair for pair in PAIRS if set(pair) <= by_name.keys()]
-    found: list[tuple[str, str, str, Estimate]] = []
-    for quantity in ("trace", "train_loss", "test_accuracy"):
-        for method, reference in pairs:
-            ends = [getattr(by_name[name], quantity)[:, -1] for name in (method, reference)]
-            found.append((quantity, method, reference, Estimate.from_samples(ends[0] - ends[1])))
-    nothing = Estimate(0.0, 0.0, 1)
-    compared = [
-        compare(f"{quantity}, {a} - {b}", nothing, measured, reasons=_ALIKE if not measured.standard_error else ())
-        for quantity, a, b, measured in found
-    ]
-    return tuple(PairedDifference(*each, comparison) for each, comparison in zip(found, holm(compared), strict=True))
+    return paired_differences(
+        (quantity, *pair, *(getattr(by_name[name], quantity)[:, -1] for name in pair))
+        for quantity in ("trace", "train_loss", "test_accuracy")
+        for pair in pairs
+    )

@@ -3,8 +3,9 @@
 from typing import Any
 
 from nnval.experiment_words import network_words
+from nnval.paired_differences import PairedDifference
 from nnval.tables import Table, plus_minus
-from nnval.widening_valley_study import PairedDifference, WideningValley
+from nnval.widening_valley_study import WideningValley
 from theory.estimate import Estimate
 
 METHOD_NAMES = {
@@ -91,7 +92,7 @@ def differences_table(result: WideningValley) -> Table:
                 f"{each.difference.value:+.{digits}f}",
                 f"{low:+.{digits}f} to {high:+.{digits}f}",
                 each.difference.n,
-                verdict(each),
+                each.verdict,
             )
         )
     return Table(("quantity", "difference", "mean", "95 % interval", "n", "verdict"), tuple(rows))
@@ -100,20 +101,6 @@ def differences_table(result: WideningValley) -> Table:
 def _digits(estimate: Estimate) -> int:
     """Decimals that ``plus_minus`` gives it."""
     return len(plus_minus(estimate).partition(" ")[0].partition(".")[2])
-
-
-def verdict(difference: PairedDifference) -> str:
-    """Whether two methods differ, in words; at 1 % for all of the experiment together.
-
-    Args:
-        difference: one of the experiment.
-
-    Returns:
-        ``"higher"``, ``"lower"`` or ``"no difference shown"``.
-    """
-    if not difference.shown:
-        return "no difference shown"
-    return "higher" if difference.difference.value > 0 else "lower"
 
 
 def conclusions(result: WideningValley) -> list[str]:
@@ -132,9 +119,7 @@ def conclusions(result: WideningValley) -> list[str]:
     for (method, reference), found in by_pair.items():
         text = f"{METHOD_NAMES[method]} against {METHOD_NAMES[reference]}: "
         clauses = [
-            f"{QUANTITY_NAMES[each.quantity]} {verdict(each)}, by {_span(each)}"
-            for each in found.values()
-            if each.shown
+            f"{QUANTITY_NAMES[each.quantity]} {each.verdict}, by {_span(each)}" for each in found.values() if each.shown
         ]
         text += "; ".join(clauses) + "." if clauses else "no difference shown."
         if found["train_loss"].shown:
@@ -166,12 +151,7 @@ def comparisons_json(result: WideningValley) -> list[dict[str, Any]]:
             "method": each.method,
             "reference": each.reference,
             "epoch": result.epochs[-1],
-            "difference": each.difference.value,
-            "standard_error": each.difference.standard_error,
-            "n": each.difference.n,
-            "interval95": list(each.difference.interval()),
-            "p_value": each.comparison.p_value,
-            "verdict": verdict(each),
+            **each.numbers(),
         }
         for each in result.differences
     ]

@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 import torch
 from torch.optim import Optimizer
 
+from nnval.drop_in.noise_arguments import check_optimizer, noise_generator
 from nnval.measure.training_metrics import StepMetrics, TrainingMetrics
 from theory.absorbing import whole_number
 from theory.adaptive_noise import MODES
@@ -144,8 +145,15 @@ class AdaptiveNoise:
         self.optimizer, self.mode, self.include_norm = optimizer, mode, bool(include_norm)
         self.every = whole_number("every", every, 1)
         self._tracker = TrainingMetrics(metric, horizon)
-        self._check_optimizer()
-        self.generator = _generator(generator, seed, self._parameters()[0].device)
+        check_optimizer(optimizer, include_norm=self.include_norm, mode=mode)
+        if any(
+            isinstance(getattr(h, "__self__", None), AdaptiveNoise)
+            for h in optimizer._optimizer_step_post_hooks.values()
+        ):
+            raise ValueError(
+                "the optimizer has an AdaptiveNoise already, whose noise would be taken for updates: remove() it first"
+            )
+        self.generator = noise_generator(generator, seed, self._parameters()[0].device)
         self.scale = self.injected = 0.0
         self.steps = self.skipped = 0
         self._last: StepMetrics | None = None
@@ -160,36 +168,6 @@ class AdaptiveNoise:
 
     def _parameters(self) -> list[torch.Tensor]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    def _check_optimizer(self) -> None:
-        optimizer = self.optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise ValueError(f"optimizer={type(optimizer).__name__} must be a torch.optim.Optimizer, unwrapped")
-        hooks = optimizer._optimizer_step_post_hooks.values()
-        if any(isinstance(getattr(hook, "__self__", None), AdaptiveNoise) for hook in hooks):
-            raise ValueError(
-                "the optimizer has an AdaptiveNoise already, whose noise would be taken for updates: remove() it first"
-            )
-        parameters = self._parameters()
-        strange = {str(p.dtype) for p in parameters if not p.is_floating_point()}
-        if strange:
-            raise ValueError(f"parameters of type {', '.join(sorted(strange))} cannot get noise, only real floats can")
-        if any(hasattr(parameter, "device_mesh") for parameter in parameters):  # DTensor, without importing it
-            raise ValueError(
-                "parameters that are spread over processes (DTensor, FSDP) cannot be measured: each process must hold "
-                "all the weights, as with DistributedDataParallel"
-            )
-        if not any(self.include_norm or parameter.dim() > 1 for parameter in parameters):
-            raise ValueError(
-                "the optimizer has no parameter of two or more dimensions, the only ones that get noise: "
-                "include_norm=True adds all others"
-            )
-        rates = [group.get("lr") for group in optimizer.param_groups]
-        if self.mode == "sgld" and not all(isinstance(rate, (int, float, torch.Tensor)) for rate in rates):
-            raise ValueError(
-                f"mode='sgld' takes its unit from the learning rate, but {type(optimizer).__name__} has none: use "
-                "another mode"
-            )
 
     # ---- Hooks -------------------------------------------------------------------------------------------------------
 
@@ -404,15 +382,3 @@ class AdaptiveNoise:
 
 
 _COUNTS = ("scale", "injected", "steps", "skipped")
-
-
-def _generator(generator: torch.Generator | None, seed: int | None, device: torch.device) -> torch.Generator:
-    if isinstance(generator, torch.Generator) and seed is None:
-        return generator
-    if generator is not None and seed is None:
-        raise ValueError(f"generator={type(generator).__name__} must be a torch.Generator")
-    if generator is not None or seed is None:
-        raise ValueError("give exactly one of generator and seed: where the noise comes from")
-    if whole_number("seed", seed, 0) >= 2**64:
-        raise ValueError(f"seed={seed} must be below 2^64")
-    return torch.Generator(device).manual_seed(int(seed))

@@ -71,6 +71,9 @@ class Perturbation(ABC):
         optimizer_state: ``"clear"`` forgets momentum and other moments, ``"keep"`` leaves them.
         buffers: ``"keep"``, ``"reset"`` to those of a fresh network, or (shrink and perturb) ``"mix"`` like weights.
         learning_rate: ``"restart"`` begins the schedule anew; up to whoever owns the schedule, such as ``Perturber``.
+
+    Example:
+        >>> perturbation = Perturbation.from_dict({"name": "warm_restart"})
     """
 
     _: KW_ONLY
@@ -235,6 +238,13 @@ class PartialReset(Perturbation):
         parameters: ``"weights"``: tensors with ``weight`` in their name (so scales of normalisation layers, but no
             biases); ``"all"``: every one.
 
+    Example:
+        >>> tensors = {"weight": torch.tensor([0.1, -3.0, 2.0, 0.2])}
+        >>> PartialReset(0.5).perturb(
+        ...     tensors, {}, fresh=lambda: ({"weight": torch.ones(4)}, {}), generator=torch.Generator())
+        >>> tensors["weight"].tolist()  # the two smallest are those of the fresh network
+        [1.0, -3.0, 2.0, 1.0]
+
     Reference: [meir2025] arXiv 2502.04121 v1, section III C.
     """
 
@@ -279,6 +289,13 @@ class PartialReset(Perturbation):
 class FullReset(Perturbation):
     """Stochastic resetting to a new initial network: weights, buffers, optimiser state and schedule all begin anew.
 
+    Attributes:
+        optimizer_state, buffers, learning_rate: see ``Perturbation``.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> FullReset().apply(model, generator=torch.Generator().manual_seed(0))  # so is any perturbation applied
+
     Reference: [meir2025] arXiv 2502.04121 v1, section II, Eq. (5).
     """
 
@@ -299,6 +316,13 @@ class WarmRestart(Perturbation):
 
     Also a control for perturbations that shrink weights in front of a normalisation layer, which mostly raise the
     effective learning rate there.
+
+    Attributes:
+        optimizer_state, buffers, learning_rate: see ``Perturbation``.
+
+    Example:
+        >>> WarmRestart().optimizer_state, WarmRestart().buffers, WarmRestart().learning_rate
+        ('clear', 'keep', 'restart')
 
     Reference: [loshchilov2017] arXiv 1608.03983 (its cosine schedule is up to the scheduler here).
     """
@@ -321,6 +345,10 @@ class GaussianNoise(Perturbation):
         std: :math:`\sigma \ge 0`.
         mode: ``"absolute"``: :math:`s = 1`; ``"relative_weight"``: the root mean square of each tensor, so that tensors
             that are all zero stay so.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> GaussianNoise(0.1, mode="relative_weight").apply(model, generator=torch.Generator().manual_seed(0))
     """
 
     std: float
@@ -345,6 +373,13 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
 
 def make_perturbation(name: str, **options: Any) -> Perturbation:
     """The perturbation of that name.
+
+    Args:
+        name: such as ``"shrink_perturb"``; of the class in words, with underscores.
+        **options: of that perturbation.
+
+    Returns:
+        The perturbation.
 
     Raises:
         ValueError: if there is no such name or option, an option is missing, or a value is out of its range.

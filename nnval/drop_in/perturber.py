@@ -13,14 +13,42 @@ from nnval.drop_in.perturbations import Perturbation
 
 
 def periodic(interval: int) -> Callable[[int], bool]:
-    """Schedule: after epochs P, 2P, 3P, ..."""
+    """Schedule: after epochs P, 2P, 3P, ...
+
+    Args:
+        interval: P >= 1.
+
+    Returns:
+        Whether the perturbation acts after an epoch, as a function of that.
+
+    Raises:
+        ValueError: for an interval out of range.
+
+    Example:
+        >>> [epoch for epoch in range(1, 8) if periodic(3)(epoch)]
+        [3, 6]
+    """
     if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
         raise ValueError(f"interval={interval!r} must be a whole number of epochs >= 1")
     return lambda epoch: epoch % interval == 0
 
 
 def at(epochs: Iterable[int]) -> Callable[[int], bool]:
-    """Schedule: after these epochs, counted from 1."""
+    """Schedule: after these epochs, counted from 1.
+
+    Args:
+        epochs: at least one.
+
+    Returns:
+        Whether the perturbation acts after an epoch, as a function of that.
+
+    Raises:
+        ValueError: for none, or one below 1.
+
+    Example:
+        >>> [epoch for epoch in range(1, 8) if at([2, 5])(epoch)]
+        [2, 5]
+    """
     chosen = frozenset(epochs)
     if not chosen or min(chosen) < 1:
         raise ValueError(f"epochs={sorted(chosen)} must be one or more, all >= 1: completed epochs are counted")
@@ -29,7 +57,16 @@ def at(epochs: Iterable[int]) -> Callable[[int], bool]:
 
 @dataclass(frozen=True)
 class geometric:  # named like its two siblings; a class, so that Perturber knows to pass its generator
-    """Schedule: after each epoch with this probability, drawn from the generator of the ``Perturber``."""
+    """Schedule: after each epoch with this probability, drawn from the generator of the ``Perturber``.
+
+    Attributes:
+        probability: in (0, 1]; 1 / probability is the mean interval.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> sum(geometric(0.25)(epoch, generator) for epoch in range(1, 1001)) // 50
+        5
+    """
 
     probability: float
 

@@ -36,6 +36,10 @@ class Branch:
         epoch: P*, the epoch of that snapshot; it was taken before any perturbation that acted then.
         members: ids of the parents; None: all that were still in training.
         children_per_parent: c; the children of parent k are k c, ..., k c + c - 1.
+
+    Example:
+        >>> Branch("runs/plain", epoch=20, members=[0, 3]).members
+        (0, 3)
     """
 
     run: str | Path
@@ -46,8 +50,12 @@ class Branch:
     def __post_init__(self) -> None:
         if self.children_per_parent < 1:
             raise ValueError(f"children_per_parent={self.children_per_parent} must be >= 1: networks per survivor")
-        if self.members is not None and len(set(self.members)) != len(self.members):
-            raise ValueError("members of a branch must be different ones; children_per_parent asks for several of each")
+        if self.members is not None:
+            if len(set(self.members)) != len(self.members):
+                raise ValueError(
+                    "members of a branch must be different ones; children_per_parent asks for several of each"
+                )
+            object.__setattr__(self, "members", tuple(self.members))  # workers look a branch up by its values
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ slow. With ``stack_size=1`` every member is a block. A run that was killed at an
 any number of processes may train in one directory: each takes blocks that are free.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def train_ensemble(
     threads: int | None = 1,
     workers: int = 1,
     scheduler: str | None = None,
+    pool: Pool | None = None,
     lock: bool = True,
     data: ImageData | None = None,
 ) -> EnsembleResult:
@@ -64,6 +66,7 @@ def train_ensemble(
         workers: processes that train blocks, by joblib's loky; 0: one per core; 1 trains in this one.
         scheduler: address of a Dask scheduler, such as ``"tcp://host:8786"``, whose workers see the directory (and the
             data) under the same path; instead of ``workers``.
+        pool: processes that train several ensembles in turn, from ``executors.connect``; instead of ``workers``.
         lock: False for file systems that cannot lock files; then nothing but this process may train in the directory.
         data: what ``load_data(config)`` gave, if it was called already.
 
@@ -77,6 +80,14 @@ def train_ensemble(
         ConnectionError: (an OSError) if the scheduler cannot be reached.
         Interrupted: after Ctrl-C, when the epoch was completed and saved, or if workers were killed again and again;
             the run can be resumed.
+
+    Example:
+        >>> import tempfile
+        >>> config = TrainingConfig(train_size=40, hidden=(4,), epochs=2, members=2, execution="loop")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = train_ensemble(config, directory)
+        >>> result.curves["validation_accuracy"].shape, result.status.tolist()
+        ((2, 2), ['horizon', 'horizon'])
     """
     if not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds={checkpoint_seconds} must be >= 0; 0 saves after each epoch")
@@ -85,13 +96,16 @@ def train_ensemble(
     workers = min(workers or available_cores(), config.members)
     if scheduler is not None and workers > 1:
         raise ValueError(f"workers={workers} and scheduler={scheduler!r} exclude each other: Dask has its own workers")
-    if not lock and (workers > 1 or scheduler is not None):
+    if pool is not None and (workers > 1 or scheduler is not None):
+        raise ValueError(f"workers={workers} and scheduler={scheduler!r} must be left out beside a pool")
+    if not lock and (workers > 1 or scheduler is not None or pool is not None):
         raise ValueError("lock=False needs workers=1 and no scheduler: one process alone may train there")
     directory = Path(directory)
     plan = make_plan(config, parents, directory, data)
     if disk.check_run(directory, plan.description) and (result := finished_members(directory, plan.members)):
         return result
-    with thread_count(threads), stop_on_interrupt() as stop, connect(scheduler, workers, threads) as pool:
+    own_pool = contextlib.nullcontext(pool) if pool is not None else connect(scheduler, workers, threads)
+    with thread_count(threads), stop_on_interrupt() as stop, own_pool as pool:
         try:
             blocks = _train_blocks(plan, directory, progress, checkpoint_seconds, threads, stop, pool, lock)
         except KeyboardInterrupt:

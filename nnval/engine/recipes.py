@@ -89,9 +89,16 @@ def load_study(name: str) -> dict[str, Any]:
     Args:
         name: of a study that comes with jostle, or the path of a file that ends in ``.toml``.
 
+    Returns:
+        Field to value; what is left out has its default.
+
     Raises:
         ValueError: if there is no such study or file, it is not TOML, it is a training only, or its table
             ``[training]`` says something that no training knows.
+
+    Example:
+        >>> load_study("digits-demo")["intervals"]
+        [10, 20, 40]
     """
     values = _parsed(name, _text(name, study_names))
     if not _is_study(values):

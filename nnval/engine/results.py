@@ -33,6 +33,16 @@ class EnsembleResult:
         curves: ``train_loss`` and ``validation_accuracy``, each (n, horizon): column t - 1 is epoch t; nan after a
             member's end.
         test_accuracy: (n,), at the end; nan for a diverged member.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.ensemble import train_ensemble
+        >>> config = TrainingConfig(train_size=40, hidden=(4,), epochs=2, members=2, execution="loop")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     result = train_ensemble(config, directory)
+        >>> times, reached = result.completion(0.99)  # no network is that good after two epochs
+        >>> times.tolist(), reached.tolist()
+        ([2, 2], [False, False])
     """
 
     config: TrainingConfig
@@ -122,8 +132,20 @@ def load_ensemble(directory: str | Path) -> EnsembleResult:
     Args:
         directory: of the run.
 
+    Returns:
+        The result.
+
     Raises:
         RunDirectoryError: if it holds no run of jostle, or one that is not finished.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.ensemble import train_ensemble
+        >>> config = TrainingConfig(train_size=40, hidden=(4,), epochs=1, members=2, execution="loop")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = train_ensemble(config, directory)
+        ...     load_ensemble(directory).members.tolist()
+        [0, 1]
     """
     directory = Path(directory)
     disk.read_description(directory)

@@ -32,6 +32,11 @@ class RunStatus:
         rate: member-epochs per second of those who are training, since each began; None if none has saved yet.
         seconds_left: at that rate; None without it.
         last_written: seconds since a curve or a block was last written; None if there is none.
+
+    Example:
+        >>> status = RunStatus(Path("runs/plain"), "stopped", 8, 4, 0, 4, {"reached": 4}, 400, 800, None, None, 60.0)
+        >>> status.planned - status.done
+        4
     """
 
     directory: Path
@@ -58,8 +63,22 @@ def run_status(directory: str | Path) -> RunStatus:
     Args:
         directory: of the run.
 
+    Returns:
+        The status.
+
     Raises:
         RunDirectoryError: if it holds no run of an ensemble.
+
+    Example:
+        >>> import tempfile
+        >>> from nnval.engine.config import TrainingConfig
+        >>> from nnval.engine.ensemble import train_ensemble
+        >>> config = TrainingConfig(train_size=40, hidden=(4,), epochs=1, members=2, execution="loop")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = train_ensemble(config, directory)
+        ...     status = run_status(directory)
+        >>> status.state, status.done, status.planned
+        ('finished', 2, 2)
     """
     directory = Path(directory)
     description = disk.read_description(directory)

@@ -35,12 +35,12 @@ __all__ = [
     "PatternRule",
     "RateSweep",
     "lr_sweep",
+    "pattern_temperature",
     "step_direction",
-    "temperature",
 ]
 
 
-def temperature(
+def pattern_temperature(
     model: nn.Module,
     batch: Any,
     before: Weights,
@@ -75,7 +75,7 @@ def temperature(
         >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
         >>> before = {"0.weight": torch.tensor([[1.0], [1.0]])}
         >>> after = {"0.weight": torch.tensor([[1.0], [-1.0]])}
-        >>> changes = temperature(model, torch.tensor([[1.0], [2.0], [0.0], [0.0]]), before, after)
+        >>> changes = pattern_temperature(model, torch.tensor([[1.0], [2.0], [0.0], [0.0]]), before, after)
         >>> changes.changed.tolist(), changes.patterns.tolist(), float(changes.temperature)
         ([2], [4], 1.0)
     """
@@ -94,8 +94,16 @@ def step_direction(before: Weights, after: Weights, rate: float) -> dict[str, Te
         before, after: tensors of the same names and shapes.
         rate: the learning rate of the step, > 0.
 
+    Returns:
+        The direction, by the same names.
+
     Raises:
         ValueError: for a rate out of range.
+
+    Example:
+        >>> import torch
+        >>> step_direction({"weight": torch.tensor([1.0])}, {"weight": torch.tensor([0.5])}, 0.1)
+        {'weight': tensor([-5.])}
     """
     if not 0 < rate < math.inf:
         raise ValueError(f"rate={rate} must be finite and > 0")
@@ -121,13 +129,13 @@ def lr_sweep(
         before: weights at which the step is made, by name; the parameters that it moves at least.
         direction: of the step for a learning rate of 1, see ``step_direction``, for names in ``before``.
         rates: all finite and > 0.
-        model, batch, pattern, reduce, channel_dim, smooth, train_mode: see ``temperature``.
+        model, batch, pattern, reduce, channel_dim, smooth, train_mode: see ``pattern_temperature``.
 
     Returns:
         One row for each rate.
 
     Raises:
-        ValueError: as ``temperature`` does; for rates out of range or a direction of other names.
+        ValueError: as ``pattern_temperature`` does; for rates out of range or a direction of other names.
 
     Example:
         >>> import torch

@@ -43,6 +43,12 @@ class BatchGradients:
 
     Raises:
         ValueError: if numbers of inputs and labels differ, or the network has no parameters.
+
+    Example:
+        >>> inputs = torch.eye(2)
+        >>> gradients = BatchGradients(nn.Linear(2, 2), inputs, torch.tensor([0, 1]))
+        >>> gradients.size
+        6
     """
 
     def __init__(

@@ -37,6 +37,10 @@ class BoundaryWidth:
         distance: of the distance along the gradient [input].
         error: share of points with a margin <= 0.
         loss: mean cross entropy of the points, which is had for nothing.
+
+    Example:
+        >>> BoundaryWidth(margin=0.2, distance=1.5, error=0.0, loss=0.1).distance
+        1.5
     """
 
     margin: float
@@ -107,7 +111,7 @@ def boundary_distances(outputs: torch.Tensor, inputs: torch.Tensor, labels: torc
     return torch.where(found == 0, torch.zeros_like(found), found / steepness)
 
 
-def boundary_width(module: nn.Module, images: Images, quantile: float = 0.1) -> BoundaryWidth:
+def measure_boundary_width(module: nn.Module, images: Images, quantile: float = 0.1) -> BoundaryWidth:
     """The width that a network leaves to points.
 
     Args:
@@ -120,6 +124,14 @@ def boundary_width(module: nn.Module, images: Images, quantile: float = 0.1) -> 
 
     Raises:
         ValueError: for a quantile out of range, or a network that is constant, everywhere or around all points.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+        >>> network[1].weight.data = torch.tensor([[1.0], [-1.0]])  # the boundary is at 0
+        >>> images = Images(torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64))
+        >>> width = measure_boundary_width(network, images, quantile=0.4)
+        >>> width.distance, width.error
+        (2.0, 0.0)
     """
     share = number("quantile", quantile)
     if not 0 < share < 1:

@@ -130,6 +130,16 @@ class MeasuredNoise:
         autocovariance_error: standard errors over replicas, (k, L).
         correlation_samples: c_h / c_0 of each replica, averaged over directions with noise, (replicas, L), with the c_0
             that theory expects.
+
+    Example:
+        >>> inputs, rng = torch.arange(1.0, 13.0).reshape(12, 1), np.random.default_rng(0)
+        >>> squares = lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2
+        >>> loss = FullLoss(torch.nn.Linear(1, 1, bias=False), inputs, inputs, loss=squares)
+        >>> noise = measure_gradient_noise(
+        ...     loss, torch.zeros(1), torch.ones(1, 1), batch_size=3, epochs=2, rng=rng, replicas=8
+        ... )
+        >>> noise.batches_per_epoch, noise.replicas, noise.variance[0].n
+        (4, 8, 8)
     """
 
     order: BatchOrder
@@ -232,7 +242,7 @@ def projected_gradients(
     )
 
 
-def gradient_noise(
+def measure_gradient_noise(
     loss: FullLoss,
     weights: torch.Tensor,
     directions: torch.Tensor,
@@ -269,6 +279,17 @@ def gradient_noise(
     Raises:
         ValueError: for arguments out of range, an order whose noise is not stationary, or a loss that is not
             deterministic.
+
+    Example:
+        >>> inputs, rng = torch.arange(1.0, 13.0).reshape(12, 1), np.random.default_rng(0)
+        >>> squares = lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2
+        >>> loss = FullLoss(torch.nn.Linear(1, 1, bias=False), inputs, inputs, loss=squares)
+        >>> noise = measure_gradient_noise(
+        ...     loss, torch.zeros(1), torch.ones(1, 1), batch_size=3, epochs=10, rng=rng, replicas=20
+        ... )
+        >>> measured, predicted = noise.variance[0], noise.predicted_variance[0]
+        >>> bool(abs(measured.value - predicted) < 4 * measured.standard_error)
+        True
     """
     order = BatchOrder.parsed(order) if isinstance(order, str) else order
     unit = order.noise(loss.samples, batch_size)

@@ -66,6 +66,14 @@ class Eigenpairs:
         tolerance: in units of ``norm``.
         norm: the largest modulus of an eigenvalue that was seen.
         irreproducibility: how far two evaluations of loss and gradient differ, relative to them.
+
+    Example:
+        >>> squares = lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2
+        >>> inputs = torch.diag(torch.tensor([2.0, 4.0]))
+        >>> loss = FullLoss(torch.nn.Linear(2, 1, bias=False), inputs, torch.zeros(2, 1), loss=squares)
+        >>> pairs = eigenpairs(loss, loss.weights, 1, rng=np.random.default_rng(0))
+        >>> bool(pairs.converged.all()), pairs.directions.abs().round(decimals=6).tolist()
+        (True, [[0.0, 1.0]])
     """
 
     curvatures: Floats
@@ -142,6 +150,13 @@ def eigenpairs(
         ValueError: for arguments out of range, too little memory, or a loss that is not deterministic or not finite.
         RunDirectoryError: if ``state`` holds something else.
         StorageError: if it cannot be written.
+
+    Example:
+        >>> squares = lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2
+        >>> inputs = torch.diag(torch.tensor([2.0, 4.0]))
+        >>> loss = FullLoss(torch.nn.Linear(2, 1, bias=False), inputs, torch.zeros(2, 1), loss=squares)
+        >>> eigenpairs(loss, loss.weights, 2, rng=np.random.default_rng(0)).curvatures.round(6).tolist()
+        [8.0, 2.0]
     """
     plan = _planned(loss, count, smallest, near, tolerance, block, basis, memory, cycles)
     key = kernel_key(rng).tolist()

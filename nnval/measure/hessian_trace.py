@@ -10,7 +10,7 @@ from theory.absorbing import whole_number
 from theory.estimate import Estimate
 
 
-def hessian_trace(
+def estimate_hessian_trace(
     loss: FullLoss,
     weights: torch.Tensor,
     probes: int,
@@ -32,6 +32,14 @@ def hessian_trace(
 
     Raises:
         ValueError: for arguments out of range, or a Hessian that is not finite.
+
+    Example:
+        >>> squares = lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2
+        >>> inputs = torch.diag(torch.tensor([2.0, 4.0]))
+        >>> loss = FullLoss(torch.nn.Linear(2, 1, bias=False), inputs, torch.zeros(2, 1), loss=squares)
+        >>> trace = estimate_hessian_trace(loss, loss.weights, 4, np.random.default_rng(0))
+        >>> round(trace.value, 6)  # exact, as the Hessian is diagonal
+        10.0
 
     Reference: [hutchinson1990] random signs.
     """

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nnval.engine.checkpoint import UNREADABLE, loaded
 from nnval.engine.run_directory import RunDirectoryError, differing, make_directory, read_json, remove, write_whole
 
 PROBLEM, STATE, RESULT = "problem.json", "state.pt", "eigenpairs.pt"
@@ -147,7 +148,7 @@ def _write(path: Path, payload: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no base class for what it finds wrong
+        return loaded(path.read_bytes())
+    except (*UNREADABLE, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise RunDirectoryError(f"cannot read {path} ({reason}); remove {path.parent} to begin anew") from error

@@ -28,6 +28,10 @@ class PatternRule:
 
     Raises:
         ValueError: for one out of range.
+
+    Example:
+        >>> PatternRule("sample", reduce="probability")
+        PatternRule(pattern='sample', reduce='probability', channel_dim=1, smooth=False)
     """
 
     pattern: str = "position"
@@ -115,6 +119,12 @@ class RateSweep(PatternChanges):
 
     Attributes:
         rates: shape (R,).
+
+    Example:
+        >>> changed, patterns = np.array([[8], [64]]), np.array([128])
+        >>> sweep = RateSweep(changed, patterns, np.array([True, True]), rates=np.array([0.01, 0.1]))
+        >>> sweep.temperature.round(3).tolist()
+        [0.093, 1.0]
     """
 
     rates: Floats = field(kw_only=True)

@@ -44,6 +44,11 @@ class RecordingConfig:
 
     Raises:
         ValueError: if a value is out of its range.
+
+    Example:
+        >>> config = RecordingConfig(order=BatchOrder("reshuffled"), batch_size=20, learning_rate=0.1, runs=4)
+        >>> config.momentum, config.epochs
+        (0.0, 20)
     """
 
     order: BatchOrder
@@ -156,6 +161,17 @@ class WeightRecording:
         seconds: how long each part took: ``"gradients"`` and ``"projections"``, burn-in included; of the processes that
             recorded, so it may differ from call to call.
         chunks: the files, in order.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from nnval.measure.batch_gradients import BatchGradients
+        >>> from nnval.measure.weight_recording import record_weights
+        >>> config = RecordingConfig(order=BatchOrder("reshuffled"), batch_size=2, learning_rate=0.1, burn_in=0, runs=2)
+        >>> gradients = BatchGradients(torch.nn.Linear(4, 2, bias=False), torch.eye(4), torch.tensor([0, 1, 0, 1]))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     recording = record_weights(config, gradients, torch.zeros(8), torch.eye(8)[:2], directory)
+        >>> recording.batches, recording.mean_weights.shape  # runs, weights
+        (2, torch.Size([2, 8]))
     """
 
     config: RecordingConfig
@@ -293,6 +309,11 @@ def load_recording(directory: str | Path) -> WeightRecording:
 
     Raises:
         RunDirectoryError: if there is none, or it is not finished, or parts are missing.
+
+    Example:
+        >>> load_recording("runs/absent")
+        Traceback (most recent call last):
+        nnval.engine.run_directory.RunDirectoryError: ...
     """
     directory = Path(directory)
     plain = disk.read_description(directory)["config"]

@@ -21,6 +21,10 @@ class ReplicaDistance:
         distance: |w_1 - w_2|^2 / d, mean over the weights [weight^2].
         cosine: of the angle between w_1 - w_0 and w_2 - w_0, where w_0 is their common start; 1 if neither has moved.
         disagreement: share of the points to which they give different labels, in [0, 1].
+
+    Example:
+        >>> ReplicaDistance(distance=0.5, cosine=0.1, disagreement=0.02).cosine
+        0.1
     """
 
     distance: float

@@ -94,6 +94,17 @@ def record_weights(
             full gradients than updates are asked for, the disk is too small, or a run diverges.
         StorageError: if a file cannot be written; the recording can go on.
         Interrupted: after Ctrl-C, when the epoch was completed and saved; the recording can go on.
+
+    Example:
+        >>> from nnval.measure.batch_orders import BatchOrder
+        >>> import tempfile
+        >>> config = RecordingConfig(order=BatchOrder("reshuffled"), batch_size=2, learning_rate=0.1, burn_in=0, runs=2)
+        >>> gradients = BatchGradients(torch.nn.Linear(4, 2, bias=False), torch.eye(4), torch.tensor([0, 1, 0, 1]))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     recording = record_weights(config, gradients, torch.zeros(8), torch.eye(8)[:2], directory)
+        ...     projections = [epoch.weights for epoch in recording.epochs()]
+        >>> len(projections), projections[0].shape  # updates of an epoch, runs, directions
+        (20, (2, 2, 2))
     """
     directory, total = Path(directory), config.burn_in + config.epochs
     config.order.noise(gradients.samples, config.batch_size)  # refuses what has no theory
