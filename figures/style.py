@@ -101,8 +101,8 @@ def png_bytes(figure: Figure) -> bytes:
     Example:
         >>> from matplotlib.figure import Figure
         >>> figure = Figure(figsize=(1, 1))
-        >>> png_bytes(figure)[:4], png_bytes(figure) == png_bytes(figure)
-        (b'\\x89PNG', True)
+        >>> png_bytes(figure)[1:4], png_bytes(figure) == png_bytes(figure)
+        (b'PNG', True)
     """
     buffer = io.BytesIO()
     with styled():

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         StorageError: if it cannot be written; the old file is then still there.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: others may write the same file
     with _storing(path):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -95,7 +96,7 @@ def write_whole(path: Path, content: bytes) -> None:
             finally:
                 os.close(descriptor)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)  # on a full disk its room is needed
             raise
