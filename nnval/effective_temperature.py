@@ -33,7 +33,7 @@ from nnval.effective_temperature_study import (
 from nnval.measure.batch_gradients import BatchGradients, flat_weights
 from nnval.measure.boundary_width import measure_boundary_width
 from nnval.measure.example_variance import example_variance
-from nnval.measure.field_response import HeatMeasurement, predicted_heat
+from nnval.measure.field_response import HeatMeasurement, linear_modes, predicted_heat
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.hessian import eigenpairs
 from nnval.measure.parallel_descent import ParallelDescent, with_blank
@@ -42,7 +42,6 @@ from nnval.paired_trainings import PairedTrainings, Progress, SharedSeed, Task, 
 from sim.batch_order import batches_per_epoch
 from sim.random_streams import stream
 from theory.gradient_noise import WhiteNoise
-from theory.heavy_ball import HeavyBall
 from theory.noise_arguments import number
 from theory.weight_variance import stationary_variances
 
@@ -313,7 +312,8 @@ class _Experiment:
             descent.step()
         if not self._at_runs:
             self._at_runs.append(self._noise(descent.weights[0]))
-        modes = HeavyBall(config.training.learning_rate, self._axes["curvature"].numpy(), config.training.momentum)
+        training = config.training
+        modes, _ = linear_modes(training.learning_rate, self._axes["curvature"].numpy(), training.momentum)
         # Of white noise: a theory of persistent batches may be far off, and a field in its unit too strong.
         white = WhiteNoise(self._order.noise(self._samples, self._batch_size).variance)
         variance = stationary_variances(modes, white).weight * np.asarray(self._at_runs[0])
@@ -353,11 +353,10 @@ class _Experiment:
         assert self._heat is not None
         config, heat, directions = self._config, self._heat.result(), self._axes["directions"]
         ends = [*self._at_runs, *(self._noise(self._runs.weights[run]) for run in range(_VARIANCE_POINTS))]
-        # Curvatures where the runs are, on the average.
-        mean = self._runs.weights[: config.runs].mean(0)
+        mean = self._runs.weights[: config.runs].mean(0)  # curvatures are taken there
         products = self._loss.product(mean, directions)
         curvature = (products * directions).sum(1).double().cpu().numpy() + config.training.weight_decay
-        modes = HeavyBall(config.training.learning_rate, np.maximum(curvature, 1e-12), config.training.momentum)
+        modes, near_a_minimum = linear_modes(config.training.learning_rate, curvature, config.training.momentum)
         unit = self._order.noise(self._samples, self._batch_size)
         lags, longest = list(config.lags), config.window - 2
         # Slopes over an epoch of lags: orders without replacement go up and down within.
@@ -371,7 +370,7 @@ class _Experiment:
         responses = heat.responses[:, longest].mean(0)
         halves = heat.half_responses[:, longest].mean(0)
         answered = np.minimum(responses, halves) > _LEAST_RESPONSE * predicted_x[-1]
-        answered &= integrated > _LEAST_RESPONSE * predicted_x.sum(0)
+        answered &= (integrated > _LEAST_RESPONSE * predicted_x.sum(0)) & near_a_minimum
         if not answered.any():
             raise ValueError(
                 f"{self._name} with batches of {self._batch_size}, seed {self._seed.member}: no direction responds to "

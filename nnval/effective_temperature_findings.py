@@ -162,7 +162,7 @@ def theory_comparisons(
         drift = float(np.mean(each.drift))
         reasons = [f"still on its way: the runs drift together by {drift:.2g}"] if drift > stationary else []
         if each.unanswered.any():
-            reasons.append(f"{each.unanswered.sum()} directions did not respond to the field")
+            reasons.append(f"{each.unanswered.sum()} directions without the response of a minimum, or beyond stability")
         for name, values, about_theory in (
             ("temperature", each.slope[:, slow] / each.predicted_slope[:, slow], True),
             ("response", each.response, True),

@@ -170,7 +170,8 @@ class ConditionResult:
         response: X over that of theory at the longest lag, geometric mean over directions, (n,).
         linearity: X in the whole field over X in half of it, at the longest lag, mean over directions, (n,).
         drift: median over directions of ``Heat.drift``, (n,).
-        unanswered: directions without a response as near a minimum, which the means leave out, (n,).
+        unanswered: directions without the response of a minimum, or steeper than is stable, which the means leave
+            out, (n,).
     """
 
     order: str

@@ -223,7 +223,7 @@ def conclusions(result: EffectiveTemperature) -> list[str]:
         rows = ", ".join(
             f"{each.order.replace('_', ' ')}, S={each.batch_size} ({each.unanswered.sum()})" for each in silent
         )
-        lines.append(f"Directions that did not respond to the field as near a minimum are left out of {rows}.")
+        lines.append(f"Directions without the response of a minimum, or beyond stability, are left out of {rows}.")
     return lines
 
 

@@ -152,6 +152,30 @@ class HeatMeasurement:
         self._responses, self.windows = state["responses"].numpy().copy(), state["windows"]
 
 
+def linear_modes(
+    learning_rate: float, curvature: npt.NDArray[np.float64], momentum: float
+) -> tuple[HeavyBall, npt.NDArray[np.bool_]]:
+    """Modes with the curvatures of a network, which may be those of no minimum.
+
+    Args:
+        learning_rate: eta.
+        curvature: along each direction, (k,); the stable ones lie between 0 and the edge 2 (1 + momentum) / eta.
+        momentum: beta.
+
+    Returns:
+        Modes with the curvatures moved into that range, and which of them were there, (k,): of the others linear theory
+        says nothing.
+
+    Example:
+        >>> modes, stable = linear_modes(0.1, np.array([-1.0, 3.0, 25.0]), 0.0)
+        >>> modes.curvature.round(6).tolist(), stable.tolist()
+        ([0.0, 3.0, 19.98], [False, True, False])
+    """
+    edge = 0.999 * 2 * (1 + momentum) / learning_rate
+    modes = HeavyBall(learning_rate, np.clip(curvature, 1e-12, edge), momentum)
+    return modes, (curvature > 0) & (curvature < edge)
+
+
 @dataclass(frozen=True, eq=False)
 class PredictedHeat:
     """What linear theory says of the same numbers.
