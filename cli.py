@@ -15,7 +15,7 @@ from commands.figures import draw_figures
 from commands.generate import generate
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
-from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
+from commands.shared import DISAGREES, FAILED, HELP, STOPPED, USAGE, fail
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
@@ -64,7 +64,7 @@ class _Commands(click.Group):
             fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), FAILED)
 
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+CONTEXT = {"help_option_names": HELP, "max_content_width": 110}
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
@@ -84,17 +84,29 @@ def main() -> None:
 
 @main.group()
 def predict() -> None:
-    """Closed forms and deterministic numerics."""
+    """Closed forms and deterministic numerics.
+
+    \b
+    jostle predict resetting --law brownian:distance=1,diffusivity=1
+    """
 
 
 @main.group()
 def simulate() -> None:
-    """Monte Carlo of the toy models, beside the theory."""
+    """Monte Carlo of the toy models, beside the theory.
+
+    \b
+    jostle simulate weight-variance --order reshuffled --curvature 0.2 --curvature 2
+    """
 
 
 @main.group()
 def validate() -> None:
-    """Real networks beside the theory."""
+    """Real networks beside the theory.
+
+    \b
+    jostle validate perturbation --preset digits-quick --out runs/perturbation
+    """
 
 
 for command in (

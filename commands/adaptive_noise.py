@@ -134,7 +134,7 @@ def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]
     "epsilons",
     multiple=True,
     type=float,
-    help="Repeatable; for sgld a temperature. Default: four or five decades or so around what is in use.",
+    help="Repeatable; for sgld a temperature. Default: the decades around what is in use.",
 )
 @click.option(
     "--curvature",
@@ -149,8 +149,8 @@ def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]
     "--weights", default=11_173_962, show_default=True, type=click.IntRange(1, 10**15), help="ResNet-18 has so many."
 )
 @click.option("--steps", default=78_200, show_default=True, type=click.IntRange(1, 10**6), help="Of the training.")
-@click.option("--learning-rate", default=0.1, show_default=True, help="Eta > 0.")
-@click.option("--momentum", default=0.9, show_default=True, help="Beta, 0 <= beta < 1.")
+@click.option("--learning-rate", default=0.1, show_default=True, help="eta > 0.")
+@click.option("--momentum", default=0.9, show_default=True, help="beta, 0 <= beta < 1.")
 @click.option("--weight-decay", default=1e-4, show_default=True, help="As SGD has it, part of the gradient.")
 @click.option(
     "--fan-in", default=4608, show_default=True, type=click.IntRange(1, 10**12), help="Inputs of a unit: 3 x 3 x 512."
@@ -211,8 +211,8 @@ def predict_adaptive_noise(
 
 
 @click.command("adaptive-noise")
-@click.option("--learning-rate", default=0.002, show_default=True, help="Eta > 0.")
-@click.option("--momentum", default=0.5, show_default=True, help="Beta, 0 <= beta < 1.")
+@click.option("--learning-rate", default=0.002, show_default=True, help="eta > 0.")
+@click.option("--momentum", default=0.5, show_default=True, help="beta, 0 <= beta < 1.")
 @click.option(
     "--phase-epsilons",
     nargs=3,

@@ -65,7 +65,7 @@ def experiment_options(experiment: str, *, preset: str) -> Callable[[Callable[..
                 click.option("--lr", "learning_rate", type=float, help="Learning rate of the training."),
                 click.option("--momentum", type=float, help="Of SGD."),
                 click.option("--weight-decay", type=float, help="It adds to every curvature."),
-                click.option("--batch-size", type=int),
+                click.option("--batch-size", type=int, help="Samples in a batch."),
                 click.option("--epochs", type=int, help="Of the training."),
                 click.option("--device", help="cpu, cuda, mps, or auto."),
                 click.option("--seed", type=click.IntRange(min=0), help="Default: the preset's."),

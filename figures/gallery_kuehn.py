@@ -163,8 +163,9 @@ FIGURES: tuple[GalleryFigure, ...] = (
         draw=measured_noise.draw_anti_pgd_digits,
         agrees="Anti-PGD ends flatter than SGD with either order of batches: the trace of the Hessian is lower by 15 "
         "and 16 of 72 (8 fresh seeds).",
-        differs="Its higher accuracy is not shown at 1 % for all nine together (95 %: +1.8 to +5.8 and +1.2 to +4.2 "
-        "points); reshuffled batches are not shown to end flatter; PGD, not drawn, hardly learns at this noise.",
+        differs="Its higher accuracy is not shown at 1 % for all nine comparisons drawn together (95 %: +1.8 to +5.8 "
+        "and +1.2 to +4.2 points); reshuffled batches are not shown to end flatter; PGD, not drawn, hardly learns at "
+        "this noise.",
     ),
     GalleryFigure(
         name="second_crossover",

@@ -64,7 +64,7 @@ def draw_brownian_restart_mean() -> Figure:
 
 
 def draw_trap_speed_up() -> Figure:
-    """Speed-up by shrink-and-perturb in a trap with a barrier: exact, predicted from one perturbation, simulated.
+    """Speed-up by shrink and perturb in a trap with a barrier: exact, predicted from one perturbation, simulated.
 
     Returns:
         The figure.

@@ -151,5 +151,9 @@ def test_a_figure_of_a_cut_simulation_is_not_written(tmp_path: Path, monkeypatch
         raise AssertionError("Ctrl-C did not come")
 
     monkeypatch.setattr("figures.catalogue.catalogue", lambda: (entry("first", cut),))
-    assert run("--out", str(tmp_path)).exit_code == STOPPED
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # parallel test processes ignore the signal
+    try:
+        assert run("--out", str(tmp_path)).exit_code == STOPPED
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,16 @@
 """``jostle predict effective-temperature --model mixture`` and the same of ``simulate``, as a user meets them."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cli
 import commands.mixture_results as results_module
+from tests.command_line import jostle, rows_of
 from theory.batch_selection import PersistentBatches
 from theory.estimate import Estimate
 from theory.mean_field_solution import MeanFieldSolution
@@ -22,15 +22,6 @@ ORDERS = ("--order", BERNOULLI, "--order", "persistent:tau=6.4, b=0.25")
 SHORT = (*MIXTURE, "--steps", 24, "--particles", 200, "--populations", 6, "--lag", 1, "--lag", 3, "--quiet")
 RIDGE = ("--loss", "square", "--order", BERNOULLI)
 SMALL = ("--dimensions", 80, "--runs", 40, "--threads", 1)
-
-
-def jostle(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +308,7 @@ def test_a_wrong_theory_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_simulations_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sim.perceptron as module
+    import sim.perceptron_replicas as module
 
     whole = module.run_in_chunks
 

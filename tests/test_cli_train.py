@@ -148,6 +148,6 @@ def test_bad_options_are_usage_errors_and_leave_nothing(tmp_path, words, message
 
 def test_help_is_grouped():
     text = jostle("-h").output
-    for title in ("Run:", "Data:", "Network and optimiser:", "Computation:", "Output:"):
+    for title in ("Run:", "Data:", "Network and optimizer:", "Computation:", "Output:"):
         assert f"\n{title}\n" in text
     assert "[default: 0.1]" in text

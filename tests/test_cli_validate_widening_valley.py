@@ -2,19 +2,27 @@
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
 from commands import validate_widening_valley as command
 from nnval import widening_valley
 from nnval.experiment_presets import experiment_presets, load_experiment
 from nnval.noisy_descent import METHODS
 from nnval.widening_valley_study import WideningValleyConfig
+from tests.command_line import (
+    check_finished,
+    check_only_read,
+    check_refused,
+    check_stopped,
+    jostle,
+    stopped_when,
+    text_file,
+)
 
 TINY = """
 noise_scale = 0.02
@@ -30,27 +38,20 @@ members = 3
 
 
 def validate(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, ["validate", "widening-valley", *map(str, arguments)])
+    return jostle("validate", "widening-valley", *arguments)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("preset") / "tiny.toml"
-    path.write_text(TINY)
-    return path
+    return text_file(tmp_path_factory.mktemp("preset") / "tiny.toml", TINY)
 
 
 @pytest.fixture(scope="module")
 def finished(preset: Path) -> Path:
     out = preset.parent / "run"
     result = validate("--preset", preset, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert "report.html" in result.stderr
+    check_finished(result)
     return out
-
-
-def files_of(directory: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def test_help_has_examples_and_presets_are_shown() -> None:
@@ -90,11 +91,7 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
 
 
 def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
-    before = files_of(finished)
-    first = validate("--preset", preset, "--out", finished)
-    assert "finished already; nothing was trained" in first.stderr
-    assert files_of(finished) == before
-    assert validate("--preset", preset, "--out", finished).stdout == first.stdout
+    check_only_read(finished, lambda: validate("--preset", preset, "--out", finished))
 
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
@@ -111,8 +108,6 @@ def test_json_is_one_object(finished: Path, preset: Path) -> None:
 
 
 def test_more_seeds_are_added(finished: Path, preset: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = shutil.copytree(finished, tmp_path / "copy")
     trained = (copy / "seeds" / "0001" / "pgd.json").stat().st_mtime_ns
     result = validate("--preset", preset, "--out", copy, "--seeds", 4, "--json", "--quiet")
@@ -126,21 +121,11 @@ def test_resumed_after_an_interruption(
     finished: Path, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    whole = widening_valley.run_widening_valley
-
-    def stopping(*arguments: Any, progress: Callable[[int, int, str], None] | None, **options: Any) -> Any:
-        def report(done: int, total: int, text: str) -> None:
-            if done == 10:
-                raise KeyboardInterrupt
-
-        return whole(*arguments, progress=report, **options)
-
+    stopping = stopped_when(widening_valley.run_widening_valley, lambda done, total, text: done == 10)
     with monkeypatch.context() as patch:
         patch.setattr(widening_valley, "run_widening_valley", stopping)
         result = validate("--preset", preset, "--out", out)
-    assert result.exit_code == 4
-    assert "run the same command again" in result.output
-    assert not (out / "comparisons.json").exists()
+    check_stopped(result, out)
     assert validate("--preset", preset, "--out", out, "--quiet").exit_code == 0
     assert (out / "comparisons.json").read_text() == (finished / "comparisons.json").read_text()
 
@@ -156,7 +141,7 @@ def test_methods_without_a_pair(preset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--preset", "nothing"), "preset 'nothing' does not exist; choose digits or the path of a .toml"),
+        (("--preset", "nothing"), "preset 'nothing' does not exist; choose digits, quick or the path of a .toml"),
         (("--preset", "nowhere.toml"), "preset 'nowhere.toml' does not exist"),
         (("--seeds", 1), "members must be >= 2"),
         (("--sigma", 0), "noise_scale=0 must be > 0"),
@@ -172,11 +157,7 @@ def test_methods_without_a_pair(preset: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
-    result = validate("--out", tmp_path / "run", *words)
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert not (tmp_path / "run").exists()
+    check_refused(validate("--out", tmp_path / "run", *words), message, tmp_path / "run")
 
 
 def test_bad_presets(tmp_path: Path) -> None:
@@ -187,11 +168,8 @@ def test_bad_presets(tmp_path: Path) -> None:
         ("training = 1", "[training] must be a table"),
         ("[training]\nschedule = 'cosine'", "schedule='cosine' must be 'constant' here"),
     ):
-        path = tmp_path / "bad.toml"
-        path.write_text(text)
-        result = validate("--preset", path, "--out", tmp_path / "run")
-        assert result.exit_code == 2
-        assert message in result.output
+        preset = text_file(tmp_path / "bad.toml", text)
+        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")
 
 
 NETWORKS = """

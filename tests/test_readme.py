@@ -50,8 +50,47 @@ def test_python_examples_run_and_say_the_truth(code, capsys):
             assert number in output
 
 
-def test_linked_files_exist():
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+# ---- Links of every page ---------------------------------------------------------------------------------------------
+
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def anchors(markdown: str) -> set[str]:
+    """Those of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", markdown), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path, markdown: str) -> list[str]:
+    """Relative links to a file or heading that is not there."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", markdown)):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if "://" not in link and (
+            not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8")))
+        ):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page, page.read_text(encoding="utf-8")) == []
+
+
+def test_broken_links_are_found() -> None:
+    page = ROOT / "README.md"
+    assert broken_links(page, "[a](docs/none.md) [b](docs/limits.md#nowhere) [c](#nowhere)") == [
+        "docs/none.md",
+        "docs/limits.md#nowhere",
+        "#nowhere",
+    ]
+    assert broken_links(page, "[a](docs/limits.md#of-the-theory) [b](https://example.org/x) [c](#install)") == []
+
+
+def test_the_readme_links_to_tutorials_gallery_and_claims() -> None:
+    for page in ("tutorials/practitioner", "tutorials/physicist", "tutorials/pytorch", "gallery", "claims", "README"):
+        assert f"(docs/{page}.md" in README

@@ -210,13 +210,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("text", "message"), HOSTILE, ids=range(len(HOSTILE)))
 def test_a_text_is_never_more_than_a_formula(text: str, message: str | None) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     if message is None:
         assert Potential(text).force(1.0) == -1
     else:
         with pytest.raises(ValueError, match=message):
             Potential(text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,13 @@ def test_a_text_is_never_more_than_a_formula(text: str, message: str | None) -> 
 )
 def test_the_largest_formulas_are_quick(text: str) -> None:
     assert len(text) <= LONGEST_TEXT
-    began = time.monotonic()
+    began = time.process_time()
     well = Potential(text)
     assert well.value(0.3) is not None
     well.force_polynomial()
     with suppress(ValueError):  # 1e99^63 overflows
         well.force(0.3)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 LEAVES = st.sampled_from(["x", "pi", "e", "2", "0.5", "3", "1e-3"])

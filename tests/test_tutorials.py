@@ -155,14 +155,6 @@ def test_there_are_three() -> None:
     assert [path.stem for path in TUTORIALS] == ["physicist", "practitioner", "pytorch"]
 
 
-@pytest.mark.parametrize("path", [*TUTORIALS, DOCS / "README.md"], ids=lambda path: path.stem)
-def test_linked_files_exist(path: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    assert links
-    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-    assert not missing
-
-
 def test_the_index_names_every_page() -> None:
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     pages = [path.relative_to(DOCS).as_posix() for path in sorted(DOCS.rglob("*.md")) if path != DOCS / "README.md"]
