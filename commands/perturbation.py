@@ -144,6 +144,11 @@ def _print_toy(
     branch_epoch: int,
 ) -> None:
     click.echo(f"{toy.name}: E[T] = {unperturbed:.6g} epochs without perturbation")
+    if toy.grid is not None:
+        from theory.markov_chain import mean_first_passage_time
+
+        coarser = mean_first_passage_time(toy.coarser().chain)
+        click.echo(f"on a grid (--cells); on one of half as many cells E[T] = {coarser:.6g}")
     if steady is not None:
         click.echo(
             f"survivors: hazard {steady['hazard']:.4g} per epoch, relaxation {steady['relaxation_epochs']:.3g} epochs"
