@@ -15,6 +15,9 @@ os.environ["MPLBACKEND"] = "Agg"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+# Its checks say what was different, as those in a test do.
+pytest.register_assert_rewrite("tests.command_line", "tests.figure_checks")
+
 # The same examples each time, and no deadline: the first call of a numba kernel compiles it.
 hypothesis.settings.register_profile("jostle", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jostle")

@@ -6,18 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import cli
 from nnval.engine import run_directory
+from tests.command_line import jostle
 from theory.toy_chains import waiting_time_chain
 
 DISCRETE = ([2, 3, 4, 5, 6, 7, 8, 9, 10, 60], [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2])
 """The worked example of discrete first-passage times; sharp restart every 5 epochs takes 6.2307692308 on average."""
-
-
-def jostle(*arguments):
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 @pytest.fixture

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cli
 from commands import activation_temperature as commands
 from nnval.activation_temperature_study import CoolingStudyConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
+from tests.command_line import jostle
 
 PNG = b"\x89PNG"
-
-
-def jostle(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
 def predict(*arguments: Any) -> Result:

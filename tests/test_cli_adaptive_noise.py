@@ -1,21 +1,17 @@
 """``jostle predict | simulate adaptive-noise`` as a user meets them."""
 
-import csv
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cli
+from tests.command_line import jostle, rows_of
 
 PNG = b"\x89PNG"
-
-
-def jostle(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
 def predict(*arguments: Any) -> Result:
@@ -27,11 +23,6 @@ def simulate(*arguments: Any) -> Result:
 
 
 QUICK = ("--runs", 128, "--steps", 2000, "--learning-rate", 0.002, "--coordinates", 2, "--threads", 1)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("words", ["predict", "simulate"])
@@ -107,10 +98,10 @@ def test_predictions_as_tables(mode: str, tmp_path: Path) -> None:
     assert "exploration 0-332, convergence 333-666, fine_tuning 667-999" in result.output
     assert max(map(len, result.output.splitlines())) <= 112
     assert (out / "adaptive_noise.png").read_bytes().startswith(PNG)
-    epsilons = {row["epsilon"] for row in rows(out / "epsilons.csv")}
+    epsilons = {row["epsilon"] for row in rows_of(out / "epsilons.csv")}
     assert len(epsilons) >= 4
-    assert len(rows(out / "curvatures.csv")) == 4 * len(epsilons)
-    assert [row["schedule"] for row in rows(out / "schedules.csv")][-1] == "full"
+    assert len(rows_of(out / "curvatures.csv")) == 4 * len(epsilons)
+    assert [row["schedule"] for row in rows_of(out / "schedules.csv")][-1] == "full"
 
 
 def test_nothing_to_draw_is_drawn(tmp_path: Path) -> None:
@@ -165,8 +156,8 @@ def test_simulations_agree_with_the_theory_and_show_the_loop(tmp_path: Path) -> 
     agreed = [line for line in result.output.splitlines() if line.endswith("agrees")]
     assert len(agreed) == 13
     assert "128 replicas; seed 0" in result.output
-    assert len(rows(tmp_path / "comparisons.csv")) == 13
-    schedules = rows(tmp_path / "schedules.csv")
+    assert len(rows_of(tmp_path / "comparisons.csv")) == 13
+    schedules = rows_of(tmp_path / "schedules.csv")
     assert [row["schedule"] for row in schedules] == ["none", "constant", "adaptive", "equal noise"]
     none, constant, adaptive, equal = schedules
     assert float(none["epsilon_rms"]) == 0

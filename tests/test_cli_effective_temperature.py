@@ -1,16 +1,15 @@
 """``jostle predict effective-temperature`` and ``jostle simulate effective-temperature`` as a user meets them."""
 
-import csv
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import cli
 import theory.effective_temperature
+from tests.command_line import jostle, rows_of
 
 PREDICT, SIMULATE = ("predict", "effective-temperature"), ("simulate", "effective-temperature")
 ONE_MODE = ("--learning-rate", 0.5, "--momentum", 0.8, "--batches", 20, "--curvature", 0.1)  # eta lambda = 0.05
@@ -18,19 +17,10 @@ ORDERS = ("--order", "reshuffled", "--order", "with_replacement", "--order", "pe
 SHORT = ("--runs", 200, "--epochs", 40, "--lag", 1, "--lag", 4, "--quiet")
 
 
-def jostle(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
-
-
 def result_of(*arguments: Any) -> dict[str, Any]:
     result = jostle(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_help_has_examples() -> None:

@@ -3,19 +3,26 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
 from commands import validate_adaptive_noise as command
 from nnval import adaptive_noise
 from nnval.adaptive_noise_methods import METHODS
 from nnval.adaptive_noise_study import NoiseStudyConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
+from tests.command_line import (
+    check_finished,
+    check_only_read,
+    check_refused,
+    check_stopped,
+    jostle,
+    stopped_when,
+    text_file,
+)
 from theory.adaptive_noise import MODES
 
 TINY = """
@@ -41,27 +48,20 @@ members = 2
 
 
 def validate(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, ["validate", "adaptive-noise", *map(str, arguments)])
+    return jostle("validate", "adaptive-noise", *arguments)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("preset") / "tiny.toml"
-    path.write_text(TINY)
-    return path
+    return text_file(tmp_path_factory.mktemp("preset") / "tiny.toml", TINY)
 
 
 @pytest.fixture(scope="module")
 def finished(preset: Path) -> Path:
     out = preset.parent / "run"
     result = validate("--preset", preset, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert "report.html" in result.stderr
+    check_finished(result)
     return out
-
-
-def files_of(directory: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def without_seconds(path: Path) -> Any:
@@ -128,11 +128,7 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
 
 
 def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
-    before = files_of(finished)
-    first = validate("--preset", preset, "--out", finished)
-    assert "finished already; nothing was trained" in first.stderr
-    assert files_of(finished) == before
-    assert validate("--preset", preset, "--out", finished).stdout == first.stdout
+    check_only_read(finished, lambda: validate("--preset", preset, "--out", finished))
 
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
@@ -170,22 +166,14 @@ def test_resumed_after_an_interruption(
 ) -> None:
     monkeypatch.setattr(command, "_figures", without_figures)
     out = tmp_path / "run"
-    whole = adaptive_noise.run_noise_study
-
-    def stopping(*arguments: Any, progress: Callable[[int, int, str], None] | None, **options: Any) -> Any:
-        def report(done: int, total: int, text: str) -> None:
-            assert total == 5 * (2 + 2) * 4
-            if done == 50:
-                raise KeyboardInterrupt
-
-        return whole(*arguments, progress=report, **options)
-
+    total_epochs = 5 * (2 + 2) * 4
+    stopping = stopped_when(
+        adaptive_noise.run_noise_study, lambda done, total, text: (done, total) == (50, total_epochs)
+    )
     with monkeypatch.context() as patch:
         patch.setattr(adaptive_noise, "run_noise_study", stopping)
         result = validate("--preset", preset, "--out", out)
-    assert result.exit_code == 4
-    assert "run the same command again" in result.output
-    assert not (out / "comparisons.json").exists()
+    check_stopped(result, out)
     assert validate("--preset", preset, "--out", out, "--quiet").exit_code == 0
     assert without_seconds(out / "comparisons.json") == without_seconds(finished / "comparisons.json")
 
@@ -233,11 +221,7 @@ def test_options_go_where_they_belong(tmp_path: Path, preset: Path, monkeypatch:
     ],
 )
 def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
-    result = validate("--out", tmp_path / "run", *words)
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert not (tmp_path / "run").exists()
+    check_refused(validate("--out", tmp_path / "run", *words), message, tmp_path / "run")
 
 
 def test_bad_presets(tmp_path: Path) -> None:
@@ -249,8 +233,5 @@ def test_bad_presets(tmp_path: Path) -> None:
         ("noise = 1", "noise=1 must be a table"),
         ("[training]\noptimizer = 'adam'\nmomentum = 0.0", "optimizer='adam' must be 'sgd' here"),
     ):
-        path = tmp_path / "bad.toml"
-        path.write_text(text)
-        result = validate("--preset", path, "--out", tmp_path / "run")
-        assert result.exit_code == 2
-        assert message in result.output
+        preset = text_file(tmp_path / "bad.toml", text)
+        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
 from nnval import effective_temperature
 from nnval.effective_temperature_study import EffectiveTemperatureConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
+from tests.command_line import check_finished, check_refused, check_stopped, files_of, jostle, stopped_when, text_file
 
 TINY = """
 orders = ["reshuffled", "with_replacement", "persistent"]
@@ -37,14 +37,12 @@ members = 2
 
 
 def validate(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, ["validate", "effective-temperature", *map(str, arguments)])
+    return jostle("validate", "effective-temperature", *arguments)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("preset") / "tiny.toml"
-    path.write_text(TINY)
-    return path
+    return text_file(tmp_path_factory.mktemp("preset") / "tiny.toml", TINY)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +51,7 @@ def finished(preset: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:  # drawing would take longer than all the rest, and has its own tests
         patch.setattr("figures.style.png_bytes", lambda figure: b"\x89PNG" + bytes(len(figure.axes)))
         result = validate("--preset", preset, "--out", out, "--tolerance", 0.99)
-    assert result.exit_code in (0, 3), result.output
-    assert "report.html" in result.stderr
+    check_finished(result, (0, 3))
     return out
 
 
@@ -78,10 +75,10 @@ def test_help_has_examples_and_presets_are_shown() -> None:
 
 
 def test_tables_and_files(finished: Path, preset: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = files_of(finished)
     result = validate("--preset", preset, "--out", finished, "--tolerance", 0.99)
     assert "finished already; nothing was trained" in result.stderr
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert files_of(finished) == before
     for words in ("T slow", "predictions differ", "equal loss", "at rest", "rank correlation", "95 % interval",
                   "Does the distance of replicas rise with the temperature?", "verdict"):  # fmt: skip
         assert words in result.stdout
@@ -122,19 +119,10 @@ def test_disagreement_with_theory_is_an_exit_code(
 
 
 def test_stopped_by_the_user(preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = effective_temperature.run_effective_temperature
-
-    def stopping(*arguments: Any, **options: Any) -> Any:
-        def report(done: int, total: int, text: str) -> None:
-            raise KeyboardInterrupt
-
-        return whole(*arguments, **options | {"progress": report})
-
+    stopping = stopped_when(effective_temperature.run_effective_temperature, lambda done, total, text: True)
     monkeypatch.setattr(effective_temperature, "run_effective_temperature", stopping)
     result = validate("--preset", preset, "--out", tmp_path / "run")
-    assert result.exit_code == 4
-    assert "run the same command again" in result.output
-    assert not (tmp_path / "run" / "comparisons.json").exists()
+    check_stopped(result, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -159,11 +147,7 @@ def test_stopped_by_the_user(preset: Path, tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
-    result = validate("--out", tmp_path / "run", *words)
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert not (tmp_path / "run").exists()
+    check_refused(validate("--out", tmp_path / "run", *words), message, tmp_path / "run")
 
 
 def test_no_directory() -> None:

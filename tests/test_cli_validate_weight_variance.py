@@ -1,14 +1,12 @@
 """``jostle validate weight-variance`` as a user meets it."""
 
-import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cli
 from commands import validate_weight_variance as command
@@ -17,6 +15,17 @@ from nnval.experiment_presets import experiment_presets, load_experiment
 from nnval.weight_variance_config import VarianceConfig
 from nnval.weight_variance_study import VarianceStudy
 from nnval.weight_variance_tables import detectable
+from tests.command_line import (
+    check_finished,
+    check_only_read,
+    check_refused,
+    check_stopped,
+    files_of,
+    jostle,
+    rows_of,
+    stopped_when,
+    text_file,
+)
 from theory.estimate import Comparison, Estimate, compare, holm
 
 TINY = """
@@ -41,36 +50,24 @@ DONE = (0, cli.DISAGREES)
 
 
 def validate(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, ["validate", "weight-variance", *map(str, arguments)])
+    return jostle("validate", "weight-variance", *arguments)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("preset") / "tiny.toml"
-    path.write_text(TINY)
-    return path
+    return text_file(tmp_path_factory.mktemp("preset") / "tiny.toml", TINY)
 
 
 @pytest.fixture(scope="module")
 def finished(preset: Path) -> Path:
     out = preset.parent / "run"
     result = validate("--preset", preset, "--out", out, "--scan", "momentum=0")
-    assert result.exit_code in DONE, result.output
-    assert "report.html" in result.stderr
+    check_finished(result, DONE)
     return out
 
 
 def again(finished: Path, preset: Path, *words: Any) -> Result:
     return validate("--preset", preset, "--out", finished, "--scan", "momentum=0", *words)
-
-
-def files_of(directory: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_help_has_examples_and_presets_are_shown() -> None:
@@ -125,11 +122,7 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
 
 
 def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
-    before = files_of(finished)
-    first = again(finished, preset)
-    assert "finished already; nothing was trained" in first.stderr
-    assert files_of(finished) == before
-    assert again(finished, preset).stdout == first.stdout
+    check_only_read(finished, lambda: again(finished, preset))
 
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
@@ -189,21 +182,13 @@ def test_resumed_after_an_interruption(
     finished: Path, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    whole = weight_variance.measure_weight_variance
-
-    def stopping(*arguments: Any, progress: Callable[[int, int, str], None] | None, **options: Any) -> Any:
-        def report(done: int, total: int, text: str) -> None:
-            if "recording: epoch 11 of 23" in text:
-                raise KeyboardInterrupt
-
-        return whole(*arguments, progress=report, **options)
-
+    stopping = stopped_when(
+        weight_variance.measure_weight_variance, lambda done, total, text: "recording: epoch 11 of 23" in text
+    )
     with monkeypatch.context() as patch:
         patch.setattr(weight_variance, "measure_weight_variance", stopping)
         result = validate("--preset", preset, "--out", out)
-    assert result.exit_code == 4
-    assert "again" in result.output
-    assert not (out / "comparisons.json").exists()
+    check_stopped(result, out)
     assert validate("--preset", preset, "--out", out, "--pairs", 0, "--quiet").exit_code in DONE
     assert "Test accuracy" not in (out / "report.html").read_text()
     assert json.loads((out / "comparisons.json").read_text())["accuracy"] is None
@@ -257,11 +242,7 @@ def test_a_deviation_is_seen_from_where_the_table_says() -> None:
     ],
 )
 def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
-    result = validate("--out", tmp_path / "run", *words)
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert not (tmp_path / "run").exists()
+    check_refused(validate("--out", tmp_path / "run", *words), message, tmp_path / "run")
 
 
 def test_presets_that_theory_is_not_about(tmp_path: Path) -> None:
@@ -276,11 +257,8 @@ def test_presets_that_theory_is_not_about(tmp_path: Path) -> None:
         ("[training]\naugmentation = 'crop_flip'", "augmentation='crop_flip' must be 'none'"),
         ("[training]\noptimizer = 'adam'", "optimizer='adam'"),
     ):
-        path = tmp_path / "bad.toml"
-        path.write_text(text)
-        result = validate("--preset", path, "--out", tmp_path / "run")
-        assert result.exit_code == 2
-        assert message in result.output
+        preset = text_file(tmp_path / "bad.toml", text)
+        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")
 
 
 NETWORKS = """

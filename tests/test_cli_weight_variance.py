@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from click.testing import CliRunner, Result
 
 import cli
 import sim.noise_autocovariance
 import sim.weight_variance
 from nnval.engine import run_directory
+from tests.command_line import jostle
 from theory import weight_variance
 from theory.gradient_noise import WhiteNoise
-
-
-def jostle(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 def result_of(*arguments: object) -> dict:

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cli
 from commands import widening_valley
 from sim.widening_valley import KINDS
-
-
-def jostle(*arguments: Any) -> Result:
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+from tests.command_line import jostle
 
 
 def predict(*arguments: Any) -> Result:

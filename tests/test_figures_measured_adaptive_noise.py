@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from figures.measured_adaptive_noise import MethodCurves, figure_noise_training, figure_phases, figure_times
-from figures.style import png_bytes, styled
+from figures.style import png_bytes
 from nnval.adaptive_noise_tables import METHOD_NAMES
+from tests.figure_checks import check_drawn, words_of
 from theory.survival import FirstPassages
 
 ORDER = list(METHOD_NAMES.values())
@@ -35,18 +35,9 @@ FIGURES = {
 }
 
 
-def words_of(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_and_its_legend_fits(name: str) -> None:
-    figure = FIGURES[name]()
-    assert png_bytes(figure).startswith(b"\x89PNG")
-    with styled():
-        figure.canvas.draw()
-    for legend in figure.legends:
-        assert legend.get_window_extent().x1 <= figure.bbox.width
+    check_drawn(FIGURES[name]())
 
 
 def test_groups_share_their_references() -> None:

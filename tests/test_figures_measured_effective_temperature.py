@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures.measured_effective_temperature import HotNetworks, figure_heat, figure_rises_with_heat
-from figures.style import png_bytes, styled
+from tests.figure_checks import check_drawn
 from theory.estimate import Estimate
 
 LAGS, EPOCHS = np.array([1, 3, 10, 30, 98]), np.array([0, 10, 20])
@@ -51,12 +51,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_and_its_legend_fits(name: str) -> None:
-    figure = FIGURES[name]()
-    assert png_bytes(figure).startswith(b"\x89PNG")
-    with styled():
-        figure.canvas.draw()
-    for legend in figure.legends:
-        assert legend.get_window_extent().x1 <= figure.bbox.width
+    check_drawn(FIGURES[name]())
 
 
 def test_temperatures_are_drawn_beside_theory_for_each_batch_size() -> None:

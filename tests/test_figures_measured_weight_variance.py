@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from figures.measured_weight_variance import (
     Limits,
@@ -13,8 +12,9 @@ from figures.measured_weight_variance import (
     figure_ratios,
     figure_scaled_variances,
 )
-from figures.style import png_bytes, styled
+from figures.style import png_bytes
 from figures.variance_scan import ScannedPoint, figure_scanned_deviations, figure_scanned_times
+from tests.figure_checks import check_drawn, words_of
 from theory.estimate import Estimate
 from theory.gradient_noise import Reshuffled, WhiteNoise
 from theory.heavy_ball import HeavyBall
@@ -71,21 +71,9 @@ FIGURES = {
 }
 
 
-def words_of(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_and_its_legend_fits(name: str) -> None:
-    figure = FIGURES[name]()
-    content = png_bytes(figure)
-    assert content.startswith(b"\x89PNG")
-    assert png_bytes(FIGURES[name]()) == content
-    with styled():
-        figure.canvas.draw()
-    width = figure.bbox.width
-    for legend in figure.legends:
-        assert legend.get_window_extent().x1 <= width
+    assert png_bytes(FIGURES[name]()) == check_drawn(FIGURES[name]())
 
 
 def test_limits_are_those_of_the_slides() -> None:

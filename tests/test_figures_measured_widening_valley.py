@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from figures.measured_widening_valley import NoiseCurves, figure_noise_curves
 from figures.paired_differences import MOST_DOTS, PairedDifferences, figure_paired_differences
-from figures.style import png_bytes, styled
+from figures.style import png_bytes
+from tests.figure_checks import check_drawn, words_of
 from theory.estimate import Estimate
 
 EPOCHS = np.array([0, 10, 20, 30])
@@ -42,18 +42,9 @@ FIGURES = {
 }
 
 
-def words_of(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_and_its_legend_fits(name: str) -> None:
-    figure = FIGURES[name]()
-    assert png_bytes(figure).startswith(b"\x89PNG")
-    with styled():
-        figure.canvas.draw()
-    for legend in figure.legends:
-        assert legend.get_window_extent().x1 <= figure.bbox.width
+    check_drawn(FIGURES[name]())
 
 
 def test_curves_are_drawn_as_given() -> None:

@@ -16,64 +16,9 @@ from torch import nn
 from nnval.drop_in.actcoolr import PROBE_FACTORS, ActCooLR
 from nnval.drop_in.cooling_schedule import CoolingSchedule
 from nnval.measure.activation_patterns import lr_sweep, pattern_temperature, step_direction
+from tests.actcoolr_loop import Loop, batch_of, network, same_weights, sgd
+from tests.torch_helpers import generator_from
 from theory.activation_temperature import ErfLink, target_curve
-
-
-def generator_from(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def network(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        hidden = [nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-        return nn.Sequential(*hidden, nn.Dropout(dropout), nn.Flatten(), nn.Linear(54, 24), nn.ReLU(), nn.Linear(24, 3))
-
-
-def batch_of(number: int, size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
-    labels = torch.arange(size) % 3
-    inputs = torch.randn(size, 1, 6, 6, generator=generator_from(1000 + number))
-    inputs[:, 0, 0] += labels.float()[:, None]
-    return inputs, labels
-
-
-def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-
-
-class Loop:
-    """A plain loop; ``rates`` are those with which each step was made."""
-
-    def __init__(
-        self, *, model: nn.Module | None = None, lr: float = 0.05, plain: bool = False, **options: Any
-    ) -> None:
-        self.model = model or network()
-        self.optimizer = sgd(self.model, lr)
-        options = {"total_steps": 60, "t_start": 0.5, "sigma": 1.2, "every": 5} | options
-        self.scheduler = None if plain else ActCooLR(self.optimizer, self.model, **options)
-        self.rates: list[float] = []
-        self.number = 0
-
-    def step(self) -> None:
-        inputs, labels = batch_of(self.number)
-        self.optimizer.zero_grad()
-        F.cross_entropy(self.model(inputs), labels).backward()
-        self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
-        self.number += 1
-
-    def run(self, steps: int) -> "Loop":
-        for _ in range(steps):
-            self.step()
-        return self
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
-
 
 # ---- What is measured ------------------------------------------------------------------------------------------------
 
@@ -399,3 +344,35 @@ def test_all_groups_keep_their_ratio_and_tensors_stay_tensors() -> None:
         assert now[2] == 0
     assert optimizer.param_groups[1]["lr"] is tensor
     assert float(tensor) == 1e-8
+
+
+def test_arguments_out_of_range() -> None:
+    model = network()
+    optimizer = sgd(model)
+
+    def refused(match: str, *, other: Any = None, of: nn.Module | None = None, **options: Any) -> None:
+        with pytest.raises(ValueError, match=match):
+            ActCooLR(other or optimizer, of or model, **({"total_steps": 100} | options))
+
+    refused(r"total_steps=10 must be a whole number >= 11", total_steps=10)
+    refused(r"every=0 must be a whole number >= 1", every=0)
+    refused(r"every=2.5 must be a whole number >= 1", every=2.5)
+    refused(r"start=0 must be finite and > 0", t_start=0)
+    refused(r"gamma=-1 must be finite and > 0", gamma=-1)
+    refused(r"link='probit' must be one of erf, cloglog", link="probit")
+    refused(r"sigma=1.2 belongs to link='erf'", link="cloglog", sigma=1.2)
+    refused(r"sigma=0.0 must lie between", sigma=0.0)
+    refused(r"lr_max=0.01 must be >= the optimizer's own learning rate, 0.05", lr_max=0.01)
+    refused(r"lr_max='high' must be a number", lr_max="high")
+    refused(r"lr_min=0 must be > 0 and below the optimizer's own learning rate, 0.05", lr_min=0)
+    refused(r"lr_min=0.05 must be > 0 and below the optimizer's own learning rate, 0.05", lr_min=0.05)
+    refused(r"largest_change=0 must be > 0", largest_change=0)
+    refused(r"calibration=100 must end before total_steps=100", calibration=100)
+    refused(r"calibration=3 must be a whole number >= 10", calibration=3)
+    refused(r"probe_samples=0 must be a whole number >= 1", probe_samples=0)
+    refused(r"pattern='all' must be one of", pattern="all")
+    refused(r"the optimizer trains no parameter of this Sequential", of=network())
+    refused(r"LBFGS makes steps whose length is not in proportion", other=torch.optim.LBFGS(model.parameters()))
+    refused(r"Rprop makes steps whose length", other=torch.optim.Rprop(model.parameters()))
+    refused(r"the optimizer's learning rate, 0.0, must be finite and > 0", other=sgd(model, lr=0.0))
+    assert not model._forward_pre_hooks  # none of these has left a hook

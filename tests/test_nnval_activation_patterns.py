@@ -14,13 +14,10 @@ from nnval.engine.residual_networks import thin_resnet
 from nnval.measure.activation_patterns import PatternChanges, lr_sweep, pattern_temperature, step_direction
 from nnval.measure.pattern_passes import PatternRule, as_inputs, patterns_of, unwrapped
 from nnval.measure.relu_calls import ReluCalls
+from tests.torch_helpers import generator_from
 from theory.activation_temperature import coldest_temperature, hottest_temperature, share_of
 
 Weights = dict[str, torch.Tensor]
-
-
-def generator_from(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def built(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Ensembles trained by several processes: at once, one after the other, killed, stopped, on a cluster; their status.
+"""Ensembles trained by several processes: at once, one after the other, killed, stopped, on a cluster.
 
 Every result is held against that of one process, byte for byte. Subprocesses install their own handler of Ctrl-C where
 that matters: parallel test processes ignore the signal, and what is ignored is inherited.
@@ -14,39 +14,20 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nnval.engine import ensemble, executors, run_directory, workers
-from nnval.engine.blocks import Block, children_of, plan_blocks, planned_blocks, progress_of
-from nnval.engine.branch import Branch
+from nnval.engine import executors, run_directory
+from nnval.engine.blocks import planned_blocks, progress_of
 from nnval.engine.checkpoint import read_state
-from nnval.engine.config import TrainingConfig
-from nnval.engine.ensemble import load_ensemble, train_ensemble
+from nnval.engine.ensemble import load_ensemble
 from nnval.engine.run_directory import Interrupted, RunDirectoryError, StorageError
 from nnval.engine.status import run_status
+from tests.distributed_runs import CONFIG, Threads, merged, part, train, train_by
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = TrainingConfig(
-    train_size=60, validation_size=50, label_noise=0, hidden=(8,), batch_size=10, epochs=40, members=6, stack_size=1,
-    learning_rate=0.1, momentum=0.5, target=0.75, execution="stacked",
-)  # fmt: skip
-MERGED = ("curves.csv", "members.csv", "done.json")
-
-
-def part(first, members, **changes):
-    return dataclasses.replace(CONFIG, first_member=first, members=members, **changes)
-
-
-def train(directory, config=CONFIG, **options):
-    return train_ensemble(config, directory, **{"checkpoint_seconds": 0, **options})
-
-
-def merged(directory):
-    return {name: (directory / name).read_bytes() for name in MERGED}
 
 
 @pytest.fixture(scope="module")
@@ -145,71 +126,6 @@ def wait_for(condition, seconds=120):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
     return value
-
-
-# ---- Planning ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("members", "most", "workers", "names"),
-    [
-        (range(7), 3, 1, ["0000-0002", "0003-0005", "0006"]),
-        (range(7), 256, 1, ["0000-0006"]),
-        (range(7), 256, 2, ["0000-0003", "0004-0006"]),
-        (range(10), 4, 2, ["0000-0002", "0003-0005", "0006-0008", "0009"]),
-        (range(3), 256, 8, ["0000", "0001", "0002"]),
-        (range(9_998, 10_002), 2, 1, ["9998-9999", "10000-10001"]),
-    ],
-)
-def test_blocks_are_planned_for_workers(tmp_path, members, most, workers, names):
-    blocks = plan_blocks(tmp_path, members, None, most=most, workers=workers)
-    assert [block.path.name for block in blocks] == names
-    assert [member for block in blocks for member in block.members] == list(members)
-
-
-def test_blocks_that_are_there_stay_and_are_not_reached_across(tmp_path):
-    (tmp_path / "done.json").write_text("{}")
-    plan_blocks(tmp_path, range(4, 6), None, most=4, workers=1)
-    assert not (tmp_path / "done.json").exists()  # more is planned than was merged
-    (tmp_path / "done.json").write_text("{}")
-    assert len(plan_blocks(tmp_path, range(5, 6), None, most=4, workers=1)) == 1
-    assert not (tmp_path / "done.json").exists()  # a block is not done: a power failure may have brought the mark back
-    for path in (tmp_path, tmp_path / "members" / "0004-0005"):
-        (path / "done.json").write_text("{}")
-    assert len(plan_blocks(tmp_path, range(5, 6), None, most=4, workers=1)) == 1
-    assert (tmp_path / "done.json").exists()
-    blocks = plan_blocks(tmp_path, range(11), None, most=4, workers=1)
-    assert [block.path.name for block in blocks] == ["0000-0003", "0004-0005", "0006-0009", "0010"]
-    (tmp_path / "members" / ".DS_Store").touch()
-    (tmp_path / "members" / "0 copy").touch()
-    assert planned_blocks(tmp_path, None) == blocks
-    assert [block.path.name for block in plan_blocks(tmp_path, range(3, 5), None, most=1, workers=1)] == [
-        "0000-0003",
-        "0004-0005",
-    ]
-
-
-def test_blocks_of_a_branch_hold_the_children_only(tmp_path):
-    children = children_of({"members": [2, 7, 8], "children_per_parent": 2})
-    assert children == [4, 5, 14, 15, 16, 17]
-    blocks = plan_blocks(tmp_path, children, children, most=3, workers=1)
-    assert [(block.path.name, block.members) for block in blocks] == [
-        ("0004-0014", (4, 5, 14)),
-        ("0015-0017", (15, 16, 17)),
-    ]
-
-
-def test_progress_is_read_from_the_end_of_the_curves(tmp_path):
-    block = Block(tmp_path, (0, 1, 2))
-    assert progress_of(block, 10).work == 0
-    lines = ["run,epoch,train_loss,validation_accuracy"]
-    assert progress_of(block, 10).work == 0
-    lines += [f"{member},{epoch},0.123456789,0.5" for epoch in range(1, 8) for member in (0, 1, 2)[epoch > 4 :]]
-    (tmp_path / "curves.csv").write_text("\n".join(lines) + "\n1,8,0.1")  # just being written
-    progress = progress_of(block, 10)
-    assert (progress.epoch, progress.training, progress.work) == (7, 2, 10 + 2 * 7)
-    (tmp_path / "done.json").touch()
-    assert progress_of(block, 10).work == 30
 
 
 # ---- In parts ------------------------------------------------------------------------------------------------------
@@ -362,111 +278,28 @@ def test_workers_end_with_their_parent(tmp_path):
     process.communicate()
 
 
-class Threads:
-    """Workers that are threads of this process, some of which are lost."""
-
-    size = slots = 2
-
-    def __init__(self, losses=()):
-        self._executor = ThreadPoolExecutor(2)
-        self._losses = list(losses)
-        self.renewed = 0
-
-    def submit(self, function, *arguments):
-        if self._losses and self._losses.pop(0):
-            lost = Future()
-            lost.set_exception(BrokenExecutor("exit code -9"))
-            return lost
-        return self._executor.submit(function, *arguments)
-
-    def renew(self, error):
-        self.renewed += 1
-
-    def close(self):
-        self._executor.shutdown()
-
-
-@pytest.fixture
-def pool(monkeypatch):
-    """Makes ``train_ensemble`` use these workers."""
-
-    def use(pool):
-        monkeypatch.setattr(ensemble, "connect", lambda *_: contextlib.closing(pool))
-        return pool
-
-    return use
-
-
-def test_errors_of_workers_are_those_of_one_process(tmp_path, pool):
-    run = tmp_path / "run"
-
-    def stop(done, total, text):
-        raise Interrupted("enough")
-
-    with pytest.raises(Interrupted):
-        train(run, progress=stop)
-    checkpoint = run / "members" / "0000" / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    pool(Threads())
-    with pytest.raises(ValueError, match=r"cannot read .*0000/checkpoint.pt: .* remove .*0000 to train these members"):
-        train(run, workers=2)
-    assert run_status(run).state == "stopped"
-    with pytest.raises(ValueError, match="workers=-1 must be >= 1, or 0"):
-        train(run, workers=-1)
-    with pytest.raises(ValueError, match="exclude each other"):
-        train(run, workers=2, scheduler="tcp://localhost:1")
-    with pytest.raises(ValueError, match="lock=False needs workers=1"):
-        train(run, workers=2, lock=False)
-
-
-def test_a_branch_is_shared_by_workers(tmp_path, pool):
-    parents = train(tmp_path / "parents", dataclasses.replace(CONFIG, snapshots=(4,), stack_size=3))
-    branch = Branch(parents.directory, 4, children_per_parent=2)
-    child = dataclasses.replace(CONFIG, stream="child", epochs=3, target=None)
-    one = train(tmp_path / "one", child, parents=branch)
-    pool(Threads())
-    two = train(tmp_path / "two", child, parents=branch)
-    assert merged(tmp_path / "one") == merged(tmp_path / "two")
-    assert one.parents.tolist() == two.parents.tolist()
-    assert run_status(tmp_path / "two").planned == len(one.members)
-
-
-def test_blocks_of_lost_workers_are_trained_again(reference, tmp_path, pool):
-    threads = pool(Threads([True, False, False, True]))
+def test_blocks_of_lost_workers_are_trained_again(reference, tmp_path, monkeypatch):
+    threads = train_by(monkeypatch, Threads([True, False, False, True]))
     train(tmp_path / "run")
     assert threads.renewed == 2
     assert merged(tmp_path / "run") == reference
 
 
-def test_workers_that_are_lost_again_and_again(reference, tmp_path, pool):
-    pool(Threads([True] * 100))
+def test_workers_that_are_lost_again_and_again(reference, tmp_path, monkeypatch):
+    train_by(monkeypatch, Threads([True] * 100))
     with pytest.raises(
         Interrupted, match=r"killed 3 times while .* \(out of memory\?\): exit .*\n.*with fewer workers"
     ):
         train(tmp_path / "run")
-    pool(Threads())
+    train_by(monkeypatch, Threads())
     train(tmp_path / "run")
     assert merged(tmp_path / "run") == reference
 
 
-def test_workers_that_do_not_see_the_directory_or_its_locks(tmp_path, pool, monkeypatch):
-    pool(Threads())
-    is_held = run_directory.is_held
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            run_directory, "is_held", lambda path, name=".lock": "session" not in name and is_held(path, name)
-        )
-        with pytest.raises(RunDirectoryError, match=r"does not see the locks of .*must lock files across machines"):
-            train(tmp_path / "run")
-    plan, task = tmp_path / "absent", workers._Task(CONFIG, None, tmp_path / "absent", "", 0, 1)
-    with pytest.raises(RunDirectoryError, match=r"absent is not there on the worker .* under the same path"):
-        workers._train_task(task, Block(plan / "members" / "0000", (0,)))
-
-
-def test_a_block_that_another_process_trains_is_waited_for(reference, tmp_path, pool):
+def test_a_block_that_another_process_trains_is_waited_for(reference, tmp_path, monkeypatch):
     """And what the other leaves is taken."""
     run = tmp_path / "run"
-    pool(Threads())
+    train_by(monkeypatch, Threads())
     with contextlib.ExitStack() as held:
 
         def look(done, total, text):
@@ -474,7 +307,7 @@ def test_a_block_that_another_process_trains_is_waited_for(reference, tmp_path, 
                 held.close()
 
         train(run, part(0, 1))
-        pool(Threads())
+        train_by(monkeypatch, Threads())
         for member in (1, 2):
             (run / "members" / f"000{member}").mkdir()
             held.enter_context(run_directory.trying(run / "members" / f"000{member}"))
@@ -573,106 +406,3 @@ def test_a_full_disk_while_the_whole_is_merged(reference, tmp_path, monkeypatch)
     train(tmp_path / "run", progress=lambda *call: calls.append(call))
     assert calls == [(240, 240, "6 of 6 blocks done")]
     assert merged(tmp_path / "run") == reference
-
-
-# ---- Status --------------------------------------------------------------------------------------------------------
-
-
-def test_status_of_a_stopped_and_of_a_finished_run(tmp_path):
-    run = tmp_path / "run"
-    with pytest.raises(RunDirectoryError, match="holds no run"):
-        run_status(run)
-
-    def stop(done, total, text):
-        if "block 3 of 6: epoch 2 " in text:
-            raise Interrupted("enough")
-
-    with pytest.raises(Interrupted):
-        train(run, progress=stop)
-    status = run_status(run)
-    assert (status.state, status.planned, status.done, status.training, status.waiting) == ("stopped", 6, 2, 0, 4)
-    assert status.work == 2 * 40 + 2
-    assert status.total_work == 240
-    assert sum(status.ended.values()) == 2
-    assert (status.rate, status.seconds_left) == (None, None)
-    assert 0 <= status.last_written < 60
-    result = train(run)
-    status = run_status(run)
-    assert (status.state, status.done, status.work) == ("finished", 6, 240)
-    assert status.ended == {name: int((result.status == name).sum()) for name in ("reached", "horizon", "diverged")}
-    json.dumps(status.to_dict())
-
-
-def test_status_sees_ends_in_a_block_that_goes_on(tmp_path):
-    run = tmp_path / "run"
-
-    def stop(done, total, text):
-        if "epoch 30 " in text:
-            raise Interrupted("enough")
-
-    config = dataclasses.replace(CONFIG, stack_size=6)
-    with pytest.raises(Interrupted):
-        train(run, config, progress=stop)
-    before = run_status(run)
-    result = train(run, config)
-    early = int(((result.status == "reached") & (result.epochs <= 30)).sum())
-    assert before.ended == {"reached": early, "horizon": 0, "diverged": 0}
-    assert early > 0
-
-
-def test_status_of_a_run_at_work_has_a_rate(tmp_path):
-    run = tmp_path / "run"
-    seen = []
-
-    def look(done, total, text):
-        if "block 2 of 6: epoch 3 " in text:
-            os.utime(run / "members" / "0001" / ".lock", (time.time() - 10, time.time() - 10))
-            seen.append(run_status(run))
-
-    train(run, progress=look)
-    (status,) = seen
-    assert (status.state, status.done, status.training, status.waiting) == ("running", 1, 1, 4)
-    assert status.work == 40 + 2  # the third epoch is not saved yet
-    assert status.rate == pytest.approx(2 / 10, rel=0.1)
-    assert status.seconds_left == pytest.approx((240 - 42) / status.rate)
-
-
-class ThreadPool:
-    """A worker with several threads, as a Dask worker may be."""
-
-    size, slots = 2, 2
-
-    def __init__(self):
-        self._executor = ThreadPoolExecutor(2)
-
-    def submit(self, function, *arguments):
-        return self._executor.submit(function, *arguments)
-
-    def renew(self, error):
-        raise error
-
-    def close(self):
-        self._executor.shutdown()
-
-
-def test_threads_of_a_worker_do_not_share_random_numbers(tmp_path, monkeypatch):
-    # Dropout draws from torch's generator, which belongs to the process.
-    (tmp_path / "dropping.py").write_text(
-        "import math\nfrom torch import nn\n\ndef network(shape, classes):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(shape), classes))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    config = dataclasses.replace(CONFIG, model="dropping:network", execution="loop", stack_size=1)
-    train(tmp_path / "serial", config)
-
-    @contextlib.contextmanager
-    def connect(*_):
-        pool = ThreadPool()
-        try:
-            yield pool
-        finally:
-            pool.close()
-
-    monkeypatch.setattr(ensemble, "connect", connect)
-    train(tmp_path / "threads", config, workers=2)
-    assert merged(tmp_path / "threads") == merged(tmp_path / "serial")

@@ -323,7 +323,9 @@ def test_theory_is_judged_beyond_its_tolerance_and_where_it_holds() -> None:
     assert {found[f"{name}, shuffled_once, S=5"] for name in ("temperature", "response", "linearity")} == {
         "outside regime"
     }
-    assert any("2 directions without the response of a minimum" in reason for each in compared for reason in each.reasons)
+    assert any(
+        "2 directions without the response of a minimum" in reason for each in compared for reason in each.reasons
+    )
     assert found["response, reshuffled, S=5"] == found["temperature, persistent, S=5"] == "agrees"
     assert found["response, persistent, S=5"] == "disagrees"
     assert found["response, with_replacement, S=5"] == "outside regime"

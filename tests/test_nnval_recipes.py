@@ -114,7 +114,9 @@ def test_a_training_is_no_study(tmp_path) -> None:
         ValueError, match=r"preset 'he2016' is a training without perturbations, for jostle train --preset"
     ):
         load_study("he2016")
-    with pytest.raises(ValueError, match="preset 'he2017' does not exist; choose digits-demo, digits-quick, meir2025 or"):
+    with pytest.raises(
+        ValueError, match="preset 'he2017' does not exist; choose digits-demo, digits-quick, meir2025 or"
+    ):
         load_study("he2017")
     assert load_recipe("digits-demo") == load_study("digits-demo")["training"]
     path = tmp_path / "mine.toml"

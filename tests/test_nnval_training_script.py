@@ -2,174 +2,49 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.util
 import io
-import itertools
 import json
 import os
-import pickle
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from nnval import script_data
 from nnval.adaptive_noise_methods import NoiseOptions
-from nnval.drop_in.adaptive_noise import AdaptiveNoise
-from nnval.engine import datasets
 from nnval.engine.checkpoint import read_state
-from nnval.engine.config import TrainingConfig
-from nnval.engine.datasets import load_data
 from nnval.engine.ensemble import train_ensemble
-from nnval.engine.labelled_images import LabelledImages
 from nnval.engine.loop import InitialWeights
 from nnval.engine.models import build_model
-from nnval.engine.schedules import learning_rates
-from nnval.training_script import ScriptNoise, files_beside, library_script, standalone_script
-from sim.batch_order import reshuffled
-from sim.random_streams import CountedStream, stream
-from theory.noise_schedule import KINDS
+from nnval.training_script import ScriptNoise, library_script, standalone_script
+from tests.generated_scripts import (
+    assert_same,
+    checkpoint,
+    config_of,
+    executed,
+    killed,
+    loaded,
+    of_60_images,
+    perturbed,
+    torch_put_back,
+    written,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images() -> Iterator[None]:
-    """Digits and CIFAR of 60 images: the scripts read them as they read the whole."""
-    whole = datasets._digits(TrainingConfig(), datasets.Loading())
-    few = LabelledImages(whole.images[:60], whole.labels[:60], classes=10)
-    rng = stream(0, "pixels")
-    cifar = LabelledImages(
-        rng.integers(256, size=(60, 3, 32, 32), dtype=np.uint8), np.arange(60) % 10, classes=10, test_images=20
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script_data, "_digits", lambda: few)
-        patch.setattr(script_data, "_CIFAR_IMAGES", 60)
-        patch.setattr(script_data, "_CIFAR_TESTS", 20)
-        patch.setitem(datasets.DATASETS, "digits", lambda config, loading: few)
-        patch.setitem(datasets.DATASETS, "cifar10", lambda config, loading: cifar)
-        script_data.digits_file.cache_clear()
+    with of_60_images():
         yield
-    script_data.digits_file.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def torch_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
-
-
-def config_of(**fields: Any) -> TrainingConfig:
-    few = {
-        "train_size": 30,
-        "validation_size": 20,
-        "batch_size": 10,
-        "epochs": 3,
-        "label_noise": 0.1,
-        "first_member": 3,
-    }
-    return TrainingConfig(**(few | {"seed": 5, "members": 1, "execution": "loop", "learning_rate": 0.05} | fields))
-
-
-def cifar_archive(path: Path) -> str:
-    """The stand-in for CIFAR-10 in the format of the original archive; returns its SHA-256."""
-    cifar = datasets.DATASETS["cifar10"](TrainingConfig(), datasets.Loading())
-    pieces = np.split(np.arange(60), [8, 16, 24, 32, 40])
-    with tarfile.open(path, "w:gz") as archive:
-        for name, piece in zip(script_data._ARCHIVES["cifar10"].files, pieces, strict=True):
-            batch = {"data": cifar.images[piece].reshape(len(piece), -1), "labels": cifar.labels[piece].tolist()}
-            content = pickle.dumps(batch)
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def written(text: str, config: TrainingConfig, directory: Path, name: str = "train.py") -> Path:
-    """The script with what lies beside it; it saves after each epoch."""
-    for beside, content in files_beside(config).items():
-        (directory / beside).write_bytes(content)
-    if config.data == "cifar10":
-        digest = cifar_archive(directory / "cifar-10-python.tar.gz")
-        text = text.replace(script_data._ARCHIVES["cifar10"].sha256, digest)
-        text = text.replace('DATA_DIRECTORY = "."', f"DATA_DIRECTORY = {str(directory)!r}")
-    (directory / name).write_text(
-        text.replace("CHECKPOINT_SECONDS = 5.0", "CHECKPOINT_SECONDS = 0.0"), encoding="utf-8"
-    )
-    return directory / name
-
-
-def loaded(script: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("script", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["script"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-def executed(script: Path, *arguments: object) -> str:
-    """What the script prints."""
-    module = loaded(script)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
-        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-        with contextlib.redirect_stdout(io.StringIO()) as output:
-            module.main()
-    return output.getvalue()
-
-
-class Killed(BaseException):
-    pass
-
-
-def killed(script: Path, out: Path, writes: int) -> None:
-    """The script, killed when it is about to put the k-th file in its place."""
-    module = loaded(script)
-    whole, count = module.write_whole, itertools.count(1)
-
-    def write_whole(path: Path, content: bytes) -> None:
-        if next(count) == writes:
-            path.with_name(f".{path.name}.tmp").write_bytes(content[:50])
-            raise Killed
-        whole(path, content)
-
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
-        patch.setattr(module, "write_whole", write_whole)
-        patch.setattr(sys, "argv", [str(script), "--out", str(out)])
-        with pytest.raises(Killed):
-            module.main()
-
-
-def checkpoint(out: Path) -> dict[str, Any]:
-    return torch.load(out / "checkpoint.pt", weights_only=True)
-
-
-def assert_same(first: Any, second: Any) -> None:
-    """Bit equality of nested states."""
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    elif isinstance(first, dict):
-        assert list(first) == list(second)
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_same(one, other)
-    else:
-        assert first == second
+    with torch_put_back():
+        yield
 
 
 def library_weights(directory: Path) -> list[torch.Tensor]:
@@ -184,10 +59,6 @@ def script_weights(network: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         *(tensor for name, tensor in network.items() if not name.endswith(statistics)),
         *(tensor for name, tensor in network.items() if name.endswith(statistics)),
     ]
-
-
-def perturbed(name: str, **options: Any) -> dict[str, Any]:
-    return {"perturbation": {"name": name, **options}, "interval": 1}
 
 
 LARGE: dict[str, dict[str, Any]] = {
@@ -349,96 +220,6 @@ def test_library_script_is_a_run_of_the_library(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         executed(script, "--out", tmp_path / "run", "--seed", 6)
     assert ended.value.code == 2
-
-
-def noisy_reference(
-    config: TrainingConfig, noise: ScriptNoise
-) -> tuple[list[torch.Tensor], list[float], AdaptiveNoise]:
-    """A plain loop with the drop-in."""
-    data = load_data(config)
-    network = build_model(config, data.shape, data.classes)
-
-    def numbers(purpose: str) -> CountedStream:
-        return CountedStream(config.seed, f"{config.stream}/{purpose}", config.first_member)
-
-    initial = InitialWeights(network, config.initialisation, torch.device("cpu"))
-    parameters, buffers = initial(numbers("initialisation").seed_at(0))
-    network.load_state_dict(parameters | buffers)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=config.momentum)
-    options = noise.options
-    attached = AdaptiveNoise(
-        optimizer,
-        noise.schedule,
-        mode=options.mode,
-        machine=options.machine(),
-        metric=options.metric,
-        horizon=options.horizon,
-        include_norm=options.include_norm,
-        seed=numbers("adaptive_noise").seed_at(0),
-    )
-    network.train()
-    losses = []
-    for epoch in range(1, config.epochs + 1):
-        batches = torch.from_numpy(reshuffled(len(data.train), config.batch_size, numbers("batch_order").at(epoch)))
-        some = []
-        for samples, rate in zip(batches, learning_rates(config, epoch, len(batches)), strict=True):
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(data.train.inputs(samples)), data.train.labels[samples])
-            loss.backward()
-            optimizer.step()
-            some.append(loss.item())
-        losses.append(float(np.cumsum(some)[-1] / len(some)))
-    return list(network.state_dict().values()), losses, attached
-
-
-MODES = ("absolute", "relative_update", "relative_weight", "sgld")
-METRICS = ("gradient_variance", "gradient_norm")
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_noise_of_the_script_is_that_of_the_drop_in(kind: str, mode: str, tmp_path: Path) -> None:
-    number = KINDS.index(kind) + MODES.index(mode)
-    options = NoiseOptions(
-        mode=mode,
-        metric=METRICS[number % 2],
-        monotone=number % 3 == 0,
-        include_norm=number % 3 == 1,
-        epsilon=(0.01, 0.003, 0.001),
-        decay=0.01,
-        horizon=4,
-        min_dwell=3,
-        thresholds={"variance_high": 0.8, "update_high": 0.8, "variance_low": 0.7, "update_low": 0.7},
-    )
-    noise = ScriptNoise(kind, options)
-    config = config_of(momentum=0.9, epochs=8, schedule=("cosine", "one_cycle")[number % 2], hidden=(8,))
-    weights, losses, attached = noisy_reference(config, noise)
-    script = written(standalone_script(config, noise=noise), config, tmp_path)
-    executed(script, "--out", tmp_path / "run")
-    found = checkpoint(tmp_path / "run")
-    assert_same(list(found["network"].values()), weights)
-    rows = [line.split(",") for line in found["curve"].splitlines()]
-    assert [float(row[2]) for row in rows] == pytest.approx(losses, rel=1e-8)
-    assert float(rows[-1][4]) == attached.scale
-    if noise.schedule.has_phases:
-        assert attached.changes, "the phase must change for a test of phases"
-        assert {int(row[5]) for row in rows} != {0}
-    header = (tmp_path / "run" / "curves.csv").read_text().splitlines()[0]
-    assert header.split(",")[4:] == ["epsilon", "phase"][: 2 if noise.schedule.has_phases else 1]
-    scripts = [script]
-    if mode == "relative_update":
-        scripts.append(written(library_script(config, noise=noise), config, tmp_path, "library.py"))
-    for each in scripts:
-        killed(each, tmp_path / each.stem, 9)
-        executed(each, "--out", tmp_path / each.stem)
-        resumed = checkpoint(tmp_path / each.stem)
-        assert_same(list(resumed["network"].values()), weights)
-        assert resumed["curve"] == found["curve"]
-
-
-def test_no_noise_is_the_script_without(tmp_path: Path) -> None:
-    assert standalone_script(config_of(), noise=ScriptNoise("none")) == standalone_script(config_of())
 
 
 def test_killed_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:

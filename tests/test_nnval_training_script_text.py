@@ -10,29 +10,14 @@ from typing import Any
 
 import pytest
 
-from nnval.engine.config import OPTIMIZERS, SCHEDULES, TrainingConfig
+from nnval.engine.config import OPTIMIZERS, SCHEDULES
 from nnval.engine.models import MODELS
 from nnval.script_text import call, command_comment, constant, literal
 from nnval.training_script import ScriptNoise, library_script, standalone_script
+from tests.generated_scripts import config_of, perturbed
 from theory.noise_schedule import KINDS
 
 RULES = ["--select", "E,F,W,I,B,C4,NPY,RUF,SIM,TID252,UP", "--line-length", "120", "--target-version", "py311"]
-
-
-def config_of(**fields: Any) -> TrainingConfig:
-    few = {
-        "train_size": 30,
-        "validation_size": 20,
-        "batch_size": 10,
-        "epochs": 3,
-        "label_noise": 0.1,
-        "first_member": 3,
-    }
-    return TrainingConfig(**(few | {"seed": 5, "members": 1, "execution": "loop", "learning_rate": 0.05} | fields))
-
-
-def perturbed(name: str, **options: Any) -> dict[str, Any]:
-    return {"perturbation": {"name": name, **options}, "interval": 1}
 
 
 ACTIONS: list[dict[str, Any]] = [

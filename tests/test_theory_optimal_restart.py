@@ -238,7 +238,7 @@ def test_optima_more_than_nine_decades_from_the_median() -> None:
     assert optimal_interval(fast).mean == pytest.approx(1e-13, rel=1e-4)
 
 
-@pytest.mark.parametrize("law", [Brownian(1e-300, 1.0), Brownian(1e150, 1.0), Gamma(1e-3, 1.0)])
+@pytest.mark.parametrize("law", [Brownian(1e-100, 1.0), Brownian(1e100, 1.0), Gamma(1e-3, 1.0)])
 def test_times_out_of_the_range_of_numbers(law: PassageLaw) -> None:
     for optimise in (optimal_rate, optimal_interval):
         with pytest.raises(ValueError, match=r"the typical time .* must lie between 1e-140 and 1e\+140"):

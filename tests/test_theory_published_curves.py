@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.published_numbers import BRUTE
 from theory.discrete_resetting import optimal_restart_interval, sharp_restart_mean
 from theory.estimate import Estimate, agreement
 from theory.hazard import constant_hazard_test, geometric_tail_mean
@@ -152,38 +153,6 @@ def test_residuals(directory: Path, perturbation: str, counts: list[int]) -> Non
     estimate = Survival.of(residuals).mean()
     assert estimate.value == pytest.approx(mean, abs=5e-5)
     assert estimate.standard_error == pytest.approx(error, abs=0.005)
-
-
-BRUTE = {  # P: mean epochs, standard error, Eq. (9)
-    "shrink_perturb": {
-        1: (7.640, 0.27, 5.170),
-        2: (5.828, 0.11, 6.170),
-        3: (6.319, 0.11, 7.170),
-        4: (7.468, 0.15, 8.170),
-        5: (8.177, 0.12, 9.170),
-        7: (10.272, 0.09, 11.170),
-        10: (13.891, 0.16, 14.170),
-        15: (16.538, 0.30, 16.652),
-        20: (18.922, 0.31, 18.707),
-        30: (21.689, 0.56, 22.680),
-        50: (29.735, 1.2, 30.092),
-        100: (44.328, 2.3, 47.114),
-    },
-    "partial_reset": {
-        1: (12.220, 0.15, 7.260),
-        2: (12.092, 0.11, 8.260),
-        3: (11.758, 0.10, 9.260),
-        4: (11.564, 0.11, 10.260),
-        5: (12.514, 0.11, 11.260),
-        7: (13.634, 0.22, 13.260),
-        10: (15.989, 0.07, 16.260),
-        15: (17.571, 0.50, 17.846),
-        20: (19.617, 0.37, 19.658),
-        30: (23.747, 0.83, 23.506),
-        50: (30.585, 1.1, 30.850),
-        100: (46.185, 2.8, 47.806),
-    },
-}
 
 
 @pytest.mark.parametrize("perturbation", list(BRUTE))

@@ -1,4 +1,7 @@
-"""Anchors are from reference/sgd_noise.md, sections 2.2 to 2.9 and 3; four independent routes to the same variances."""
+"""Four independent routes to the same variances; limits, drawn batches, whole spectra.
+
+Anchors are from reference/sgd_noise.md, sections 2.2 to 2.9 and 3.
+"""
 
 import functools
 
@@ -13,13 +16,9 @@ from sim.random_streams import stream
 from theory.absorbing import Floats
 from theory.estimate import agreement
 from theory.gradient_noise import (
-    AntiCorrelatedIncrements,
-    GradientNoise,
     Persistent,
     Reshuffled,
-    ReshuffledEvery,
     ShuffledOnce,
-    TabulatedNoise,
     WhiteNoise,
 )
 from theory.heavy_ball import HeavyBall
@@ -28,7 +27,6 @@ from theory.weight_variance import (
     loss_fluctuations,
     squared_displacements,
     stationary_variances,
-    weight_autocovariance,
     window_variances,
 )
 from theory.weight_variance_limits import crossover_curvature, crossover_function, leading_correlation_time
@@ -227,234 +225,6 @@ def test_leading_correlation_times_meet_at_the_crossover() -> None:
     assert leading_correlation_time(modes, 50) == pytest.approx(50 / 3 * 19 * np.array([1, 1, 1, 0.5]), rel=1e-12)
     exact = stationary_variances(modes, Reshuffled(50)).correlation_time
     assert 316.6666666 / exact[0] == pytest.approx(316.6666666 / 277.67316417872, rel=1e-6)
-
-
-# ---- Any noise -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("contraction", "momentum", "anchors"),
-    [
-        (0.1, 0.0, "5.26315789473684 1.05263157894737 1.05263157894737 2.21052631578947 50.1385041551247 "
-         ".554016620498615 13.8755980861244 .956937799043062 .998127868861164 1.1000208014571"),
-        (0.01, 0.9, "501.31926121372 5.27704485488127 5.27704485488127 1.10817941952507 6454.95665284583 "
-         "34.1123256690539 1476.63022992838 13.663776856389 1.92954288325322 1.03729600879941"),
-        (0.001, 0.9, "5001.31613582522 5.26454330086865 5.26454330086865 1.0581732034746 90715.4884715761 "
-         "47.8835345455892 14976.2402848395 13.8540613180754 1.84426459803652 1.00191520108844"),
-        (0.5, 0.5, "2.4 1.6 1.6 2.4 4.25346534653465 .459405940594059 4.0 1.6 2.27252032520325 1.71880758807588"),
-    ],
-)  # fmt: skip
-def test_table_of_noises(contraction: float, momentum: float, anchors: str) -> None:
-    # Anti-PGD with xi of variance 1, that is c_0 = 2.
-    noises = [WhiteNoise(), AntiCorrelatedIncrements(2.0), Persistent(0.9), Persistent(0.5), ShuffledOnce(10)]
-    modes = HeavyBall(1.0, contraction, momentum)
-    values = [
-        float(x) for noise in noises for v in [stationary_variances(modes, noise)] for x in (v.weight, v.velocity)
-    ]
-    assert values == pytest.approx([float(word) for word in anchors.split()], rel=1e-12)
-    for noise in noises:
-        by_spectrum = variances_from_spectrum(modes, noise.spectrum, noise.lines)
-        result = stationary_variances(modes, noise)
-        assert by_spectrum.weight == pytest.approx(result.weight, rel=1e-11)
-        assert by_spectrum.velocity == pytest.approx(result.velocity, rel=1e-11)
-
-
-def test_thermal_noise_heats_all_modes_alike() -> None:
-    modes = HeavyBall(0.1, [0.5, 2.0], 0.0)
-    noise = WhiteNoise.thermal(0.3, 0.1)
-    result = stationary_variances(modes, noise).weight * np.asarray(modes.curvature)
-    assert result == pytest.approx(0.3 / (1 - modes.contraction / 2), rel=1e-13)
-
-
-def exact_variances(noise: ReshuffledEvery, contraction: float, momentum: float, lags: int) -> tuple[float, float]:
-    """sum_h c_h kappa(h) in 60 digits, with rational c_h."""
-    with mpmath.workdps(60):
-        el, beta = mpmath.mpf(contraction), mpmath.mpf(momentum)
-        kappa = [(1 + beta) / (el * (1 - beta) * (2 * (1 + beta) - el))]
-        kappa.append(kappa[0] * (1 + beta - el) / (1 + beta))
-        while len(kappa) < lags + 2:
-            kappa.append((1 + beta - el) * kappa[-1] - beta * kappa[-2])
-        m, period = noise.batches_per_epoch, noise.batches_per_epoch * noise.epochs
-        weight, velocity = kappa[0], 2 * (kappa[0] - kappa[1])
-        for h in range(1, period):
-            c = mpmath.mpf(period - h) / period * ((m if h % m == 0 else 0) - 1) / mpmath.mpf(m - 1)
-            weight += 2 * c * kappa[h]
-            velocity += 2 * c * (2 * kappa[h] - kappa[h - 1] - kappa[h + 1])
-        return float(weight), float(velocity)
-
-
-@pytest.mark.parametrize(("batches", "epochs"), [(2, 3), (10, 5), (50, 20), (10, 300)])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_one_order_for_several_epochs(batches: int, epochs: int, momentum: float) -> None:
-    noise = ReshuffledEvery(batches, epochs)
-    for contraction in (1e-9, 1e-5, 1e-3, 0.05, 1.0):
-        result = stationary_variances(HeavyBall(1.0, contraction, momentum), noise)
-        weight, velocity = exact_variances(noise, contraction, momentum, batches * epochs)
-        assert result.weight == pytest.approx(weight, rel=1e-12)
-        assert result.velocity == pytest.approx(velocity, rel=1e-12)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.7])
-def test_variance_against_how_long_an_order_is_kept(momentum: float) -> None:
-    modes = HeavyBall(1.0, [0.0, 1e-4, 0.01, 0.1, 0.8], momentum)
-    weight = np.array([stationary_variances(modes, ReshuffledEvery(8, e)).weight for e in (1, 2, 5, 100, 10**7)])
-    once = stationary_variances(modes, ShuffledOnce(8)).weight
-    assert weight[0] == pytest.approx(stationary_variances(modes, Reshuffled(8)).weight, rel=1e-14)
-    assert weight[-1, 1:] == pytest.approx(once[1:], rel=1e-2)
-    assert weight[-1, 2:] == pytest.approx(once[2:], rel=1e-4)
-    if momentum == 0:
-        assert (np.diff(weight[:, 1:], axis=0) < 0).all()
-        # A mode that never relaxes does not see how long an order is kept, unless that is for ever.
-        assert weight[:, 0] == pytest.approx(9 / 6, rel=1e-12)
-        assert once[0] == pytest.approx(9 / 12, rel=1e-14)
-    else:
-        assert weight[1, 0] > 1.02 * weight[0, 0]
-
-
-@pytest.mark.parametrize("batches", [2, 7, 1000])
-def test_one_order_for_all_epochs_is_a_sum_over_lines(batches: int) -> None:
-    noise = ShuffledOnce(batches)
-    for momentum in (0.0, 0.9, 0.99):
-        modes = HeavyBall(1.0, [0.0, 1e-9, 1e-3, (1 - momentum**0.5) ** 2, 0.5, 1.9 * (1 + momentum)], momentum)
-        frequencies, weights = noise.lines
-        gain = np.abs(modes.transfer_function(frequencies[:, None])) ** 2
-        result = stationary_variances(modes, noise)
-        assert result.weight == pytest.approx(weights @ gain, rel=1e-11)
-        assert result.velocity == pytest.approx(4 * np.sin(frequencies / 2) ** 2 * weights @ gain, rel=1e-11)
-
-
-def test_noise_sources_add() -> None:
-    modes = HeavyBall(0.1, [0.01, 1.0], 0.5)
-    a, b = Reshuffled(10, 2.0), Persistent(0.5, 0.1)
-    total, parts = stationary_variances(modes, a + b), [stationary_variances(modes, noise) for noise in (a, b)]
-    assert total.weight == pytest.approx((parts[0] + parts[1]).weight, rel=1e-14)
-    assert total.velocity == pytest.approx((parts[0] + parts[1]).velocity, rel=1e-14)
-
-
-def test_diffusing_modes_are_infinite_and_nothing_is_nan() -> None:
-    modes = HeavyBall(1.0, [0.0, 0.1], 0.5)
-    for noise in (WhiteNoise(), Persistent(0.5), Reshuffled(5) + WhiteNoise(0.01), TabulatedNoise([1.0, 0.3])):
-        result = stationary_variances(modes, noise)
-        assert result.weight[0] == result.correlation_time[0] == np.inf
-        assert np.isfinite(result.velocity).all()
-        assert np.isfinite(result.weight[1])
-
-
-# ---- In time ---------------------------------------------------------------------------------------------------------
-
-
-def test_correlation_time_is_that_of_the_velocity() -> None:
-    modes = HeavyBall(1.0, 0.03, 0.7)
-    c = weight_autocovariance(modes, Reshuffled(20), 3000)
-    lags = np.arange(1, 3000)
-    velocity = 2 * c[1:-1] - c[:-2] - c[2:]
-    result = stationary_variances(modes, Reshuffled(20))
-    assert result.correlation_time == pytest.approx(23.045260625196, rel=1e-12)
-    assert velocity.sum() == pytest.approx(-result.velocity / 2, rel=1e-12)
-    assert lags @ velocity == pytest.approx(-result.weight, rel=1e-10)
-
-
-@pytest.mark.parametrize(
-    "noise", [WhiteNoise(), Reshuffled(6), ReshuffledEvery(3, 4), Persistent(0.8), ShuffledOnce(5), Persistent(-0.5)]
-)
-@pytest.mark.parametrize(("contraction", "momentum"), [(0.05, 0.0), (0.02, 0.8), (1.5, 0.5)])
-def test_weight_autocovariance_is_the_transform_of_its_spectrum(
-    noise: GradientNoise, contraction: float, momentum: float
-) -> None:
-    modes = HeavyBall(0.3, contraction / 0.3, momentum)
-    omega = 2 * np.pi * (np.arange(40000) + 0.5) / 40000
-    frequencies, weights = noise.lines
-    spectrum = np.abs(modes.transfer_function(omega)) ** 2 * noise.spectrum(omega)
-    lines = np.abs(modes.transfer_function(frequencies)) ** 2 * weights
-    c = weight_autocovariance(modes, noise, 40)
-    for h in (0, 1, 2, 7, 40):
-        expected = (spectrum * np.cos(h * omega)).mean() + lines @ np.cos(h * frequencies)
-        assert c[h] == pytest.approx(expected, rel=1e-10, abs=1e-12 * c[0])
-
-
-@pytest.mark.parametrize(
-    ("contraction", "noise", "share"),
-    [
-        (1e-4, Reshuffled(50), 0.97401),
-        (1e-4, WhiteNoise(), 0.25927),
-        (1e-3, Reshuffled(50), 0.99585),
-        (1e-3, WhiteNoise(), 0.81815),
-        (1e-2, Reshuffled(50), 0.99956),
-        (1e-2, WhiteNoise(), 0.98006),
-    ],
-)
-def test_finite_windows(contraction: float, noise: GradientNoise, share: float) -> None:
-    modes = HeavyBall(1.0, contraction, 0.9)
-    true = stationary_variances(modes, noise)
-    assert window_variances(modes, noise, 1000).weight / true.weight == pytest.approx(share, abs=5e-6)
-    c = weight_autocovariance(modes, noise, 1000)
-    h = np.arange(1, 1000)
-    expected = c[0] - (c[0] + 2 * (1 - h / 1000) @ c[1:-1]) / 1000
-    assert window_variances(modes, noise, 1000).weight == pytest.approx(expected, rel=1e-11)
-    displacement = 2 * (c[0] - c[1000])
-    expected = true.velocity - displacement / 1000**2
-    assert window_variances(modes, noise, 1000).velocity == pytest.approx(expected, rel=1e-12)
-
-
-def test_windows_of_diffusing_and_periodic_modes() -> None:
-    # A random walk of T points has the variance (T^2 - 1) / (6 T) about its mean.
-    walk = window_variances(HeavyBall(1.0, 0.0), WhiteNoise(), 100)
-    assert walk.weight == pytest.approx((100**2 - 1) / 600, rel=1e-12)
-    assert walk.velocity == pytest.approx(1 - 1 / 100, rel=1e-12)
-    # One order for all epochs: whole epochs show everything.
-    modes = HeavyBall(1.0, [0.0, 0.01, 1.0], 0.9)
-    seen, true = window_variances(modes, ShuffledOnce(10), 50), stationary_variances(modes, ShuffledOnce(10))
-    assert seen.weight == pytest.approx(true.weight, rel=1e-11)
-    assert seen.velocity == pytest.approx(true.velocity, rel=1e-11)
-
-
-# ---- Within an epoch -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batches", [2, 5, 40])
-def test_flat_modes_return_within_an_epoch(batches: int) -> None:
-    j = np.arange(1, batches + 1)
-    result = phase_variances(HeavyBall(1.0, 0.0), Reshuffled(batches))
-    assert result.weight == pytest.approx(j * (batches - j) / (batches - 1), abs=1e-13)
-    assert result.velocity == pytest.approx(1.0, rel=1e-13)
-
-
-@pytest.mark.parametrize(
-    ("batches", "contraction", "momentum", "least"),
-    [(10, 1e-3, 0, 0.0025), (10, 0.1, 0, 0.303), (10, 0.01, 0.9, 0.723), (50, 1e-3, 0.9, 0.254), (50, 0.5, 0.5, 0.979)],
-)
-def test_modulation_within_an_epoch(batches: int, contraction: float, momentum: float, least: float) -> None:
-    result = phase_variances(HeavyBall(1.0, contraction, momentum), Reshuffled(batches))
-    assert result.weight.min() / result.weight.mean() == pytest.approx(least, abs=5e-4 if least > 0.01 else 5e-5)
-    assert result.weight.argmin() == batches - 1 or momentum > 0
-
-
-@pytest.mark.parametrize("batches", [2, 3, 8])
-@pytest.mark.parametrize("momentum", [0.0, 0.6, 0.95])
-def test_phases_against_the_matrix_recursion(batches: int, momentum: float) -> None:
-    for contraction in (1e-6, 1e-3, (1 - momentum**0.5) ** 2, 0.7, 1.9 * (1 + momentum)):
-        with mpmath.workdps(50):
-            b, el = mpmath.mpf(momentum), mpmath.mpf(contraction)
-            d = mpmath.matrix([[1 + b - el, -b], [1, 0]])
-            e1 = mpmath.matrix([1, 0])
-            scale = mpmath.mpf(batches) / (batches - 1)
-            a, s, q = mpmath.zeros(2), mpmath.zeros(2, 1), []
-            for _ in range(batches):
-                a, s = d * a * d.T + e1 * e1.T, d * s + e1
-                q.append(scale * (a - s * s.T / batches))
-            epoch = d**batches
-            kronecker = mpmath.matrix(4)
-            for i in range(4):
-                for j in range(4):
-                    kronecker[i, j] = (i == j) - epoch[i // 2, j // 2] * epoch[i % 2, j % 2]
-            start = mpmath.lu_solve(kronecker, mpmath.matrix([q[-1][0, 0], q[-1][0, 1], q[-1][1, 0], q[-1][1, 1]]))
-            p0 = mpmath.matrix([[start[0], start[1]], [start[2], start[3]]])
-            exact = [d**p * p0 * (d**p).T + q[p - 1] for p in range(1, batches + 1)]
-            weight = np.array([float(p[0, 0]) for p in exact])
-            velocity = np.array([float(p[0, 0] - p[0, 1] - p[1, 0] + p[1, 1]) for p in exact])
-        result = phase_variances(HeavyBall(1.0, contraction, momentum), Reshuffled(batches))
-        assert result.weight == pytest.approx(weight, rel=1e-10, abs=1e-13 * weight.max())
-        assert result.velocity == pytest.approx(velocity, rel=1e-11)
 
 
 # ---- Drawn batches ---------------------------------------------------------------------------------------------------
