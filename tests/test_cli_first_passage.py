@@ -259,7 +259,10 @@ IN_WELL = PERTURBATION + " " + shlex.join(str(word) for word in WELL)
         ("simulate resetting", "--law is missing"),
         (f"simulate resetting {FREE} -P 1e-4", "would not end"),
         ("simulate resetting --law pareto:shape=0.1,scale=1", "give --rate, --interval or --horizon"),
-        ("simulate resetting --law pareto:shape=1.5,scale=1 --rate 1e-300", "rate=1e-300 must be from 1e-100 to 1e+100"),
+        (
+            "simulate resetting --law pareto:shape=1.5,scale=1 --rate 1e-300",
+            "rate=1e-300 must be from 1e-100 to 1e+100",
+        ),
         (f"{RESETTING} --law brownian:distance=1,diffusivity=1/2", "diffusivity=1/2 must be a number"),
         (f"{RESETTING} --law erlang:stages=1.5,rate=1", "stages=1.5 must be a whole number"),
         (f"{RESETTING} --law hyperexponential:weights=1,rates=a", "rates=a must be numbers separated by /"),

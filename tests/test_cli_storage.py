@@ -81,7 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     image = tiny_image()
     entries = tuple(
-        GalleryFigure(name, "ours", None, "", ("theory",), (), lambda: Figure(figsize=(1, 1)), "All.")
+        GalleryFigure(name, "ours", "", "", ("theory",), (), lambda: Figure(figsize=(1, 1)), "All.")
         for name in ("one", "two")
     )
     monkeypatch.setattr("figures.catalogue.catalogue", lambda: entries)

@@ -401,7 +401,9 @@ def holds_nan(value: Any) -> bool:
 
 
 def check(tried: Case, examples: int) -> None:
-    @settings(max_examples=examples, database=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples, database=None, report_multiple_bugs=False, suppress_health_check=[HealthCheck.too_slow]
+    )
     @given(st.tuples(*tried.arguments))
     def run(arguments: tuple[Any, ...]) -> None:
         flat = [item for value in arguments for item in (value if isinstance(value, list) else [value])]

@@ -64,7 +64,8 @@ def distributions(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> F
         ValueError: for another shape, negative entries, or a sum other than one.
     """
     result = probabilities(name, values, shape)
-    sums = result.sum(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        sums = result.sum(axis=-1, keepdims=True)
     worst = sums.flat[np.abs(sums - 1).argmax()]
     if abs(worst - 1) > SUM_TOLERANCE:
         what = "sums" if result.ndim == 1 else "has a row that sums"

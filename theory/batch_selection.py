@@ -70,10 +70,10 @@ class BatchSelection:
             s(t) of all samples, shape (samples,), update by update without end.
 
         Raises:
-            ValueError: for a learning rate with which the paths do not exist.
+            ValueError: for a learning rate with which the paths do not exist, or no samples.
         """
         self.check(learning_rate)
-        return self._paths(samples, learning_rate, rng)
+        return self._paths(whole_number("samples", samples, 1), learning_rate, rng)
 
     def _paths(self, samples: int, learning_rate: float, rng: np.random.Generator) -> Iterator[Floats]:
         raise NotImplementedError

@@ -163,7 +163,7 @@ class CoolingLoop:
         Raises:
             ValueError: for arguments out of range.
         """
-        n = np.array([whole_number("measurements", value, 0) for value in np.ravel(measurements)])
+        n = np.array([float(whole_number("measurements", value, 0)) for value in np.ravel(measurements)])
         if not math.isfinite(number("error", error)):
             raise ValueError(f"error={error} must be finite")
         with np.errstate(over="ignore"):

@@ -21,6 +21,9 @@ from theory.survival import Floats, Survival
 ROUNDING = 1e-9
 """Runs or epochs by which a need may be missed through rounding."""
 
+LARGEST_RATIO = 1e100
+"""Of an error to a difference; a smaller difference counts as none."""
+
 
 @dataclass(frozen=True)
 class RunsNeeded:
@@ -305,16 +308,19 @@ def resolution_needed(difference: Estimate, *, power: float = 0.8, significance:
     multiple = float(ndtri(1 - significance / 2) + ndtri(power))
     size, error = abs(difference.value), difference.standard_error
 
-    def runs(true_size: float) -> int:
-        return max(math.ceil(difference.n * (multiple * error / true_size) ** 2 - ROUNDING), 1)
+    def runs(true_size: float) -> int | None:
+        ratio = multiple * error / true_size if true_size > 0 else math.inf
+        if not ratio < LARGEST_RATIO:
+            return None
+        return max(math.ceil(difference.n * ratio * ratio - ROUNDING), 1)
 
     largest = max(abs(end) for end in difference.interval())
     return ResolutionNeeded(
         difference=difference,
         power=power,
         significance=significance,
-        runs=runs(size) if size > 0 else None,
-        runs_at_least=runs(largest) if largest > 0 else 1,
+        runs=runs(size),
+        runs_at_least=runs(largest) or 1,
     )
 
 

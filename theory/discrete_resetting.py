@@ -28,6 +28,30 @@ Epochs = int | npt.NDArray[np.integer]
 """One number of epochs, or several at once."""
 
 
+ROUNDING = 1e-6
+"""By so much a survival may leave 0 to 1."""
+
+
+def last_epoch(survival: npt.NDArray) -> int:
+    """The last epoch H of a known survival.
+
+    Args:
+        survival: Psi(0..H), shape (..., H + 1).
+
+    Returns:
+        H.
+
+    Raises:
+        ValueError: unless H >= 1 and all are probabilities.
+    """
+    if survival.ndim == 0 or survival.shape[-1] < 2:
+        raise ValueError(f"survival has shape {survival.shape}; it must hold Psi(0), Psi(1), ..., one epoch at least")
+    wrong = survival[~((np.real(survival) >= -ROUNDING) & (np.real(survival) <= 1 + ROUNDING))]
+    if wrong.size:
+        raise ValueError(f"survival holds {wrong.flat[0]}; it must be probabilities, from 0 to 1")
+    return survival.shape[-1] - 1
+
+
 @overload
 def check_interval(survival: npt.NDArray, interval: int) -> int: ...
 @overload
@@ -45,7 +69,7 @@ def check_interval(survival: npt.NDArray, interval: Epochs) -> Epochs:
     Raises:
         ValueError: unless each is a whole number with 1 <= P <= H.
     """
-    horizon, intervals = survival.shape[-1] - 1, np.asarray(interval)
+    horizon, intervals = last_epoch(survival), np.asarray(interval)
     wrong = (intervals != np.floor(intervals)) | ~((intervals >= 1) & (intervals <= horizon))
     if intervals.ndim > 1 or wrong.any():
         which = intervals[wrong].flat[0] if wrong.any() else f"array of shape {intervals.shape}"
@@ -202,12 +226,14 @@ def optimal_restart_interval(survival: npt.NDArray, overhead: float = 0.0) -> Op
         >>> optimal_restart_interval(np.array([1.0, 1.0, 0.5, 0.45, 0.4]))
         OptimalInterval(interval=2, mean=4.0, is_boundary=False)
     """
-    horizon = survival.shape[-1] - 1
+    horizon = last_epoch(survival)
+    if survival.ndim != 1:
+        raise ValueError(f"survival has shape {survival.shape}; it must have one dimension")
     means = sharp_restart_mean(survival, np.arange(1, horizon + 1), overhead)
     if not math.isfinite(means.min()):
         raise ValueError(f"no run finishes by epoch {horizon}: every restart interval up to there has E[T_P] = inf")
     # Without memory all intervals are equal, and rounding must not choose among them.
-    best = int(np.flatnonzero(means <= means.min() * (1 + 1e-12))[0])
+    best = int(np.flatnonzero(means <= means.min() + 1e-12 * abs(means.min()))[0])
     return OptimalInterval(best + 1, float(means[best]), best + 1 == horizon)
 
 
@@ -290,13 +316,14 @@ def geometric_restart_mean(survival: npt.NDArray, probability: float, *, consume
     """
     if not 0 < probability <= 1:
         raise ValueError(f"probability={probability} must be > 0 and <= 1; without restarts take the mean of T itself")
-    horizon = survival.shape[-1] - 1
+    horizon = last_epoch(survival)
     stays = (1 - probability) ** np.arange(horizon + 1)
     duration, success = survival[..., :horizon] @ stays[:-1], (survival[..., :-1] - survival[..., 1:]) @ stays[:-1]
     # With this probability a cycle goes on beyond H; it then lasts 1 / p more at the most, and may end in success.
     beyond = survival[..., horizon] * stays[horizon]
-    unknown = np.max(beyond / probability / duration + np.where(beyond > 0, _divide(beyond, success), 0))
-    if unknown > UNKNOWN_TAIL:
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        unknown = np.max(beyond / probability / duration + np.where(beyond > 0, _divide(beyond, success), 0))
+    if not unknown <= UNKNOWN_TAIL:
         raise ValueError(
             f"survival ends at epoch {horizon}, too early for restarts of probability={probability}: a share of up to "
             f"{unknown:.3g} of the mean is unknown; extend the survival or restart more often"

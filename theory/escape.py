@@ -25,6 +25,9 @@ from theory.absorbing import Floats
 from theory.log_quadrature import Height, Mesh, resolve
 from theory.potentials import Potential
 
+CLOSEST = 1e-100
+"""A start so close to the target counts as there."""
+
 NEGLIGIBLE = 200.0
 """The mesh begins where U/D is this much above its minimum; if U confines weakly, there is still something beyond."""
 
@@ -147,6 +150,7 @@ def interval_exit(
         (0.09375, 0.25)
     """
     _check_diffusivity(diffusivity)
+    start, lower, upper = float(start), float(lower), float(upper)  # numpy's short floats overflow sooner
     if not (lower <= start <= upper and lower < upper):
         raise ValueError(f"start={start} must lie between lower={lower} and upper={upper}, and these must differ")
     height = _height(potential, diffusivity, 1.0)
@@ -182,6 +186,7 @@ def _first_passage(
 ) -> list[float]:
     """E[T] and, if two moments are wanted, E[T^2]."""
     _check_diffusivity(diffusivity)
+    start, target = float(start), float(target)
     low, high = potential.domain
     if not (low < start < high and low <= target <= high and math.isfinite(target)):
         raise ValueError(f"start={start} and target={target} must be finite and in the domain {low} < x < {high}")
@@ -192,10 +197,10 @@ def _first_passage(
             f"reflecting={reflecting} must lie inside the domain {low} < x < {high}, on the side of start={start} that "
             f"is away from target={target}"
         )
-    if target == start:
+    if abs(float(target) - float(start)) < CLOSEST:
         return [0.0] * moments
     height = _height(potential, diffusivity, sign)
-    begin, end = sign * start, sign * target
+    begin, end = sign * float(start), sign * float(target)
     if reflecting is None:
         far = _far_end(height, begin, sign * (low if sign > 0 else high), end - begin)
     else:
@@ -332,7 +337,16 @@ def _tail(distances: Floats, logs: Floats, last: float, *, toward_zero: bool) ->
 
 def _height(potential: Potential, diffusivity: float, sign: float) -> Height:
     """U/D, mirrored if sign is -1."""
-    return lambda x: potential.value(sign * x) / diffusivity
+
+    def height(x: Floats) -> Floats:
+        value = potential.value(sign * x)
+        with np.errstate(over="ignore"):
+            result = value / diffusivity
+        if (np.isinf(result) & np.isfinite(value)).any():
+            raise ValueError(f"diffusivity={diffusivity} is so small that U/D is no float; choose other units")
+        return result
+
+    return height
 
 
 def _check_diffusivity(diffusivity: float) -> None:

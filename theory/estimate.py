@@ -11,6 +11,19 @@ AGREEMENT_P_VALUE = 1e-6
 """Tests reject agreement below this p-value: one false alarm in a million statistical tests."""
 
 
+LARGEST_SAMPLE = 1e150
+"""The squares of larger ones are no floats."""
+
+
+def _check_samples(x: npt.NDArray[np.float64]) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
+    if x.size and np.abs(x).max() > LARGEST_SAMPLE:
+        raise ValueError(
+            f"samples reach {np.abs(x).max():g}; they must be {LARGEST_SAMPLE:g} at most: take other units"
+        )
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number estimated from data.
@@ -28,12 +41,14 @@ class Estimate:
     interval95: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("value", "standard_error"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # numpy's scalars warn where floats overflow
         if math.isnan(self.value) or math.isnan(self.standard_error) or self.standard_error < 0:
             raise ValueError(
                 f"value={self.value}, standard_error={self.standard_error}: neither may be nan, nor the error < 0"
             )
-        if self.n < 1:
-            raise ValueError(f"n={self.n} must be >= 1: an estimate needs data")
+        if not 1 <= self.n < math.inf:
+            raise ValueError(f"n={self.n} must be >= 1: an estimate needs data, and a finite number of them")
 
     @classmethod
     def from_samples(cls, samples: npt.ArrayLike) -> "Estimate":
@@ -55,8 +70,7 @@ class Estimate:
         x = np.asarray(samples, dtype=float)
         if x.ndim != 1 or len(x) < 2:
             raise ValueError(f"samples of shape {x.shape}: need one dimension and at least two samples")
-        if not np.isfinite(x).all():
-            raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
+        _check_samples(x)
         return cls(float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))), len(x))
 
     @classmethod
@@ -79,8 +93,7 @@ class Estimate:
         x = np.asarray(samples, dtype=float)
         if x.ndim != 2 or len(x) < 2:
             raise ValueError(f"samples of shape {x.shape}: need two dimensions and at least two samples")
-        if not np.isfinite(x).all():
-            raise ValueError("samples must be finite: censored runs need a restricted mean (theory.survival)")
+        _check_samples(x)
         rows = np.ascontiguousarray(x.T)
         errors = rows.std(axis=1, ddof=1) / math.sqrt(len(x))
         values = rows.mean(axis=1)
@@ -107,10 +120,14 @@ class Estimate:
         x, y = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
         if x.shape != y.shape or x.ndim != 2:
             raise ValueError(f"above of shape {x.shape} and below of shape {y.shape} must both be (n, quantities)")
+        _check_samples(x)
+        _check_samples(y)
         if not len(y) or not (y.mean(axis=0) > 0).all():
             raise ValueError("below must have means > 0: it is divided by")
-        ratio = x.mean(axis=0) / y.mean(axis=0)
-        return cls.from_columns(ratio + (x - ratio * y) / y.mean(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):  # refused as samples
+            ratio = x.mean(axis=0) / y.mean(axis=0)
+            linear = ratio + (x - ratio * y) / y.mean(axis=0)
+        return cls.from_columns(linear)
 
     def scaled(self, factor: float) -> "Estimate":
         """The same in another unit.

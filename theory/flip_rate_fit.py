@@ -31,6 +31,15 @@ FEWEST_EXPECTED = 5.0
 CLEAR_SHARE = 0.001
 """Shares within this of 0 or 1 say nothing about a link that is fitted in P."""
 
+LEAST_RANGE = 1e-6
+"""Of the logarithms of the rates."""
+
+LARGEST_LOG_RATE = 746.0
+"""Of a float that is not 0 and not infinite."""
+
+MOST_PATTERNS = 1e15
+"""Counts beyond are no exact floats."""
+
 ITERATIONS = 200
 
 
@@ -108,8 +117,8 @@ def fit_link_to_counts(
     if total.ndim == 0:
         total = np.full(x.shape, float(total))
     x, some, total = _checked_columns(x, changed=some, patterns=total)
-    if not (np.isfinite(total) & (total >= 1)).all():
-        raise ValueError(f"patterns={patterns} must be finite and >= 1 at each rate")
+    if not ((total >= 1) & (total <= MOST_PATTERNS)).all():
+        raise ValueError(f"patterns={patterns} must be finite and >= 1 at each rate, {MOST_PATTERNS:g} at most")
     if not ((some >= 0) & (some <= total)).all():
         raise ValueError(f"changed={changed} must lie between 0 and the {patterns} patterns at each rate")
     _check_overlap(x, some, total)
@@ -204,6 +213,12 @@ def _checked_columns(x: Floats, **columns: Floats) -> tuple[Floats, ...]:
     """All in the order of ascending rates."""
     if x.ndim != 1 or not np.isfinite(x).all() or len(np.unique(x)) < 2:
         raise ValueError(f"log_rates of shape {x.shape} must be one dimension of finite numbers, two of them different")
+    if np.ptp(x) < LEAST_RANGE:
+        raise ValueError(f"log_rates span {np.ptp(x):g}; a slope needs {LEAST_RANGE:g} at least")
+    if np.abs(x).max() > LARGEST_LOG_RATE:
+        raise ValueError(
+            f"log_rates reach {np.abs(x).max():g} in size; logarithms of rates stay below {LARGEST_LOG_RATE:g}"
+        )
     for name, column in columns.items():
         if column.shape != x.shape:
             raise ValueError(f"{name} of shape {column.shape} must have the shape of log_rates, {x.shape}")

@@ -14,10 +14,16 @@ from theory.absorbing import Floats, whole_number
 from theory.passage_law_base import (
     PassageLaw,
     integral_arguments,
+    keep_positive,
     nonnegative,
-    positive,
     probabilities_of_quantiles,
 )
+
+LARGEST_LOG = 709.0
+"""Of a float."""
+
+LARGEST_LOCATION = 230.0
+"""Mean of ln T; e^230 is about 1e100."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,7 @@ class Weibull(PassageLaw):
     scale: float
 
     def __post_init__(self) -> None:
-        positive("shape", self.shape)
-        positive("scale", self.scale)
+        keep_positive(self, "shape", "scale")
 
     def _power(self, time: npt.ArrayLike) -> Floats:
         """(t / c)^k, at most 1e300."""
@@ -78,8 +83,11 @@ class Weibull(PassageLaw):
             return super().survival_integral(order, rate, upper)
         power = (order + 1) / self.shape
         share = 1.0 if upper == math.inf else float(gammainc(power, self._power(upper)))
-        with np.errstate(over="ignore"):
-            return float(self.scale ** (order + 1) * np.exp(gammaln(power)) / self.shape * share)
+        if share == 0:
+            return 0.0
+        # The logs of the factors are added, since either may overflow.
+        log_size = (order + 1) * math.log(self.scale) + float(gammaln(power)) - math.log(self.shape)
+        return math.exp(log_size) * share if log_size < LARGEST_LOG else math.inf
 
     def quantile(self, probability: npt.ArrayLike) -> Floats:
         """The time c (-ln(1 - p))^(1/k)."""
@@ -108,9 +116,13 @@ class LogNormal(PassageLaw):
     deviation: float
 
     def __post_init__(self) -> None:
-        positive("deviation", self.deviation)
+        keep_positive(self, "deviation")
         if not math.isfinite(self.location):
             raise ValueError(f"location={self.location} must be finite: it is the mean of ln T")
+        if abs(self.location) > LARGEST_LOCATION:
+            raise ValueError(
+                f"location={self.location} must be {LARGEST_LOCATION:g} at most in size; choose other units"
+            )
 
     def _standard(self, time: npt.ArrayLike) -> Floats:
         """(ln t - location) / deviation, -inf at 0."""
@@ -171,10 +183,11 @@ class LogNormal(PassageLaw):
             return float(np.expm1(self.deviation**2) * np.exp(2 * self.location + self.deviation**2))
 
     def quantile(self, probability: npt.ArrayLike) -> Floats:
-        """exp(location + deviation Phi^-1(p))."""
+        """exp(location + deviation Phi^-1(p)); ``inf`` where it exceeds the largest number."""
         from scipy.special import ndtri
 
-        return np.exp(self.location + self.deviation * ndtri(probabilities_of_quantiles(probability)))
+        with np.errstate(over="ignore"):
+            return np.exp(self.location + self.deviation * ndtri(probabilities_of_quantiles(probability)))
 
     def sample(self, n: int, rng: np.random.Generator) -> Floats:
         """Independent times."""
@@ -199,8 +212,7 @@ class Pareto(PassageLaw):
     scale: float
 
     def __post_init__(self) -> None:
-        positive("shape", self.shape)
-        positive("scale", self.scale)
+        keep_positive(self, "shape", "scale")
 
     def _logarithm(self, time: npt.ArrayLike) -> Floats:
         """ln(1 + t / c)."""

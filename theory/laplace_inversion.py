@@ -24,6 +24,9 @@ AVERAGED = 16
 
 TOLERANCE = 1e-9
 
+SHORTEST_TIME = 1e-290
+"""Rates are a few hundred times the inverse of the time, and must be floats; a shorter time counts as 0."""
+
 
 def invert(transform: Transform, times: npt.ArrayLike) -> Floats:
     """f(t) from F(s) = int_0^inf e^{-st} f(t) dt, for smooth f.
@@ -49,9 +52,9 @@ def invert(transform: Transform, times: npt.ArrayLike) -> Floats:
     Reference: [abate1995] ORSA Journal on Computing 7, 36 (1995)
     """
     t = np.asarray(times, dtype=float)
-    bad = t[~(np.isfinite(t) & (t > 0))]
+    bad = t[~((t >= SHORTEST_TIME) & (t <= 1 / SHORTEST_TIME))]
     if bad.size:
-        raise ValueError(f"times={bad.flat[0]} must be finite and > 0")
+        raise ValueError(f"times={bad.flat[0]} must be finite and > 0, from {SHORTEST_TIME:g} to {1 / SHORTEST_TIME:g}")
     result, left, terms = np.empty(t.size), np.arange(t.size), FIRST_TERMS
     while len(left):
         values, changes = _euler(transform, t.ravel()[left], terms)
@@ -84,7 +87,8 @@ def inverted_survival(transform: Transform, times: Floats) -> Floats:
         [1.0, 0.367879441]
     """
     result = np.ones(times.shape)
-    result[times > 0] = invert(transform, times[times > 0])
+    later = times >= SHORTEST_TIME
+    result[later] = invert(transform, times[later])
     return result
 
 
@@ -108,7 +112,7 @@ def inverted_density(transform: Transform, times: Floats) -> Floats:
         [0.0, 0.270670566]
     """
     result = np.zeros(times.shape)
-    for index in np.flatnonzero(times > 0):
+    for index in np.flatnonzero(times >= SHORTEST_TIME):
         offset = 1 / float(times.flat[index])
         result.flat[index] = invert(lambda s, x=offset: transform(s) + x / s, times.flat[index]) - offset
     return result

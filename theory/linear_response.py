@@ -143,10 +143,11 @@ def second_moment_from_slope(mean: float, perturbed_mean: float, slope: float) -
         8.0
     """
     _check_finite(mean=mean, perturbed_mean=perturbed_mean)
-    second_moment = 2 * (mean * perturbed_mean - slope)
-    if not mean**2 <= second_moment < math.inf:
+    mean, square = float(mean), float(mean) * float(mean)
+    second_moment = 2 * (mean * float(perturbed_mean) - float(slope))
+    if not 0 < square <= second_moment < math.inf:
         raise ValueError(
-            f"slope={slope} implies E[T^2]={second_moment}, which must be finite and >= E[T]^2={mean**2}: "
+            f"slope={slope} implies E[T^2]={second_moment}, which must be finite and >= E[T]^2={square}: "
             "a slope this large is an error of measurement, or taubar is one of other perturbations"
         )
     return second_moment
@@ -170,14 +171,15 @@ def cv_squared_from_slope(mean: float, perturbed_mean: float, slope: float) -> f
         >>> cv_squared_from_slope(2.0, 2.0, 0.0)
         1.0
     """
-    return second_moment_from_slope(mean, perturbed_mean, slope) / mean**2 - 1
+    return second_moment_from_slope(mean, perturbed_mean, slope) / float(mean) / float(mean) - 1
 
 
 def _check_moments(mean: float, second_moment: float) -> None:
     if not (mean > 0 and math.isfinite(mean)):
         raise ValueError(f"mean={mean} must be finite and > 0: an infinite mean has no linear response")
-    if not second_moment >= mean**2 * (1 - 1e-12):
-        raise ValueError(f"second_moment={second_moment} must be >= mean^2={mean**2}")
+    square = float(mean) * float(mean)
+    if not second_moment >= square * (1 - 1e-12):
+        raise ValueError(f"second_moment={second_moment} must be >= mean^2={square}")
 
 
 def _check_finite(**values: float) -> None:

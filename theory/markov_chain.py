@@ -48,8 +48,9 @@ class Chain:
     def __post_init__(self) -> None:
         n = len(np.atleast_1d(self.transient))
         transient = probabilities("transient", self.transient, (n, n))
-        sums = transient.sum(axis=1, keepdims=True)
-        if sums.max() > 1 + SUM_TOLERANCE:
+        with np.errstate(over="ignore"):
+            sums = transient.sum(axis=1, keepdims=True)
+        if sums.max(initial=0.0) > 1 + SUM_TOLERANCE:
             row = int(sums.argmax())
             raise ValueError(f"transient: row {row} sums to {sums[row, 0]:.12g}; probabilities sum to <= 1")
         transient = transient / np.maximum(sums, 1)

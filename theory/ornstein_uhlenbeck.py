@@ -23,14 +23,17 @@ from theory.passage_law_base import (
     Complexes,
     PassageLaw,
     integral_arguments,
+    keep_positive,
     nonnegative,
-    positive,
     probabilities_of_quantiles,
     right_half_plane,
 )
 
 HIGHEST_TARGET = 37.0
 """In units of sqrt(D / k); the mean time to climb further exceeds 1e300."""
+
+FARTHEST = 1e7
+"""In units of sqrt(D / k); of larger numbers the digits that matter are lost."""
 
 LEAST_SURVIVAL = 1e-5
 """A hazard from an inverted transform, which is good to 1e-9, is asked for down to this survival."""
@@ -65,12 +68,16 @@ class OrnsteinUhlenbeck(PassageLaw):
     diffusivity: float
 
     def __post_init__(self) -> None:
-        positive("stiffness", self.stiffness)
-        positive("diffusivity", self.diffusivity)
+        keep_positive(self, "stiffness", "diffusivity")
         if not (math.isfinite(self.start) and math.isfinite(self.target)):
             raise ValueError(f"start={self.start} and target={self.target} must be finite")
         if self.start == self.target:
             raise ValueError(f"start={self.start} is the target; a passage needs a distance")
+        if not max(abs(end) for end in self._ends) <= FARTHEST:
+            raise ValueError(
+                f"start={self.start} and target={self.target} must be at most {FARTHEST:g} standard deviations, "
+                "sqrt(D / k), from the minimum of the potential"
+            )
         if self._ends[1] > HIGHEST_TARGET:
             raise ValueError(
                 f"target={self.target} is {self._ends[1]:.4g} standard deviations up the potential; beyond "

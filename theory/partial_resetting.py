@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats
+from theory.passage_law_base import LARGEST
 
 LARGEST_FRACTION_OF_MIXTURE = 0.8
 """Above this the density as a sum of exponentials cancels; it is then calculated from the characteristic function."""
@@ -174,6 +175,8 @@ def perturbed_variance(
 
     Reference: Derived for jostle
     """
+    stiffness, diffusivity, interval = float(stiffness), float(diffusivity), float(interval)
+    shrink, perturb = float(shrink), float(perturb)
     for name, value in [("diffusivity", diffusivity), ("perturb", perturb)]:
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name}={value} must be finite and >= 0")
@@ -181,13 +184,20 @@ def perturbed_variance(
         raise ValueError(f"interval={interval} must be finite and > 0")
     if not (math.isfinite(stiffness) and math.isfinite(shrink)):
         raise ValueError(f"stiffness={stiffness} and shrink={shrink} must be finite")
+    for name, value in (("stiffness", stiffness), ("diffusivity", diffusivity), ("interval", interval)):
+        if abs(value) > LARGEST:
+            raise ValueError(f"{name}={value} must be {LARGEST:g} at most in size; choose other units")
+    if abs(shrink) > LARGEST or abs(perturb) > LARGEST:
+        raise ValueError(f"shrink={shrink} and perturb={perturb} must be {LARGEST:g} at most in size")
     exponent = -2 * stiffness * interval
     if shrink != 0 and 2 * math.log(abs(shrink)) + exponent >= 0:
         return PerturbedVariance(math.inf, math.inf)
     if exponent > 700:
         raise ValueError(f"stiffness * interval = {stiffness * interval} must be above -350: the hilltop overflows")
     spread = -math.expm1(exponent) / stiffness if stiffness != 0 else 2 * interval
-    before = (diffusivity * spread + math.exp(exponent) * perturb**2) / (1 - shrink**2 * math.exp(exponent))
+    # 1 - lambda^2 e^{-2kP}, also where that is tiny
+    lost = -math.expm1(2 * math.log(abs(shrink)) + exponent) if shrink != 0 else 1.0
+    before = (diffusivity * spread + math.exp(exponent) * perturb**2) / lost
     return PerturbedVariance(before, shrink**2 * before + perturb**2)
 
 

@@ -18,6 +18,13 @@ from theory.root_finding import increasing_root
 Complexes = npt.NDArray[np.complex128]
 
 
+LARGEST = 1e100
+"""Of a parameter; the smallest is its inverse."""
+
+HIGHEST_ORDER = 1000
+"""Of a moment; factorials of much less are no floats."""
+
+
 def nonnegative(name: str, values: npt.ArrayLike) -> Floats:
     """Check times or rates.
 
@@ -39,7 +46,7 @@ def nonnegative(name: str, values: npt.ArrayLike) -> Floats:
 
 
 def positive(name: str, value: float) -> float:
-    """Check a parameter that must be positive.
+    """Check a parameter that must be positive, and not so extreme that its square or its inverse is no float.
 
     Args:
         name: what the message calls it.
@@ -49,11 +56,30 @@ def positive(name: str, value: float) -> float:
         The number as a float.
 
     Raises:
-        ValueError: unless it is finite and > 0.
+        ValueError: unless it is finite and > 0, and from 1e-100 to 1e100.
     """
-    if not (value > 0 and math.isfinite(value)):
+    if np.ndim(value):
+        raise ValueError(f"{name} has shape {np.shape(value)}; it must be one number")
+    number = float(value)  # numpy's short floats overflow sooner
+    if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name}={value} must be finite and > 0")
-    return float(value)
+    if not 1 / LARGEST <= number <= LARGEST:
+        raise ValueError(f"{name}={value} must be from {1 / LARGEST:g} to {LARGEST:g}; choose other units")
+    return number
+
+
+def keep_positive(law: object, *names: str) -> None:
+    """Check parameters of a frozen dataclass that must be positive, and keep them as floats.
+
+    Args:
+        law: the instance, in its ``__post_init__``.
+        names: of its fields.
+
+    Raises:
+        ValueError: as `positive`.
+    """
+    for name in names:
+        object.__setattr__(law, name, positive(name, getattr(law, name)))
 
 
 def integral_arguments(order: int, rate: float, upper: float) -> tuple[int, float, float]:
@@ -66,11 +92,13 @@ def integral_arguments(order: int, rate: float, upper: float) -> tuple[int, floa
         The arguments as int, float, float.
 
     Raises:
-        ValueError: unless order is a whole number >= 0, rate finite and >= 0, upper >= 0 (``inf`` is allowed).
+        ValueError: unless order is a whole number from 0 to 1000, rate finite and >= 0, upper >= 0 (``inf`` too).
     """
     if not upper >= 0:
         raise ValueError(f"upper={upper} must be >= 0 (inf for the integral over all times)")
-    return whole_number("order", order, 0), float(nonnegative("rate", rate)), float(upper)
+    if (order := whole_number("order", order, 0)) > HIGHEST_ORDER:
+        raise ValueError(f"order={order} must be {HIGHEST_ORDER} at most")
+    return order, float(nonnegative("rate", rate)), float(upper)
 
 
 def right_half_plane(rates: npt.ArrayLike) -> Complexes:

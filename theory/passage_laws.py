@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from theory.absorbing import Floats, distributions, whole_number
 from theory.passage_law_base import (
+    LARGEST,
     Complexes,
     PassageLaw,
     integral_arguments,
@@ -103,7 +104,12 @@ class Deterministic(PassageLaw):
     time: float
 
     def __post_init__(self) -> None:
-        positive("time", self.time)
+        time = float(self.time)
+        if not (time > 0 and math.isfinite(time)):
+            raise ValueError(f"time={self.time} must be finite and > 0")
+        if time > LARGEST:  # an overhead may be as short as it likes
+            raise ValueError(f"time={self.time} must be at most {LARGEST:g}; choose other units")
+        object.__setattr__(self, "time", time)
 
     def survival(self, time: npt.ArrayLike) -> Floats:
         """1 before T, 0 from T on."""

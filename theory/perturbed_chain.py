@@ -19,6 +19,9 @@ import numpy.typing as npt
 from theory.absorbing import Absorption, Floats, average, whole_number
 from theory.markov_chain import Chain, mean_first_passage_time, survival
 
+MOST_EPOCHS = 10**6
+"""Between perturbations; they are followed one by one, a few seconds for so many."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Stretch:
@@ -32,6 +35,8 @@ class _Stretch:
 
 def _stretch(chain: Chain, interval: int) -> _Stretch:
     interval = whole_number("interval", interval, 1)
+    if interval > MOST_EPOCHS:
+        raise ValueError(f"interval={interval} must be {MOST_EPOCHS} epochs at most")
     alive, exits = np.ones(chain.states), chain.exits
     duration, duration_squared, total_exits = (np.zeros(chain.states) for _ in range(3))
     for t in range(interval):
@@ -290,7 +295,8 @@ def perturbed_survivors(chain: Chain, perturbation: npt.ArrayLike, interval: int
         >>> perturbed_survivors(toy.chain, toy.perturbation, 100).initial.round(6).tolist()
         [0.0, 0.0, 2.9e-05, 0.999971]
     """
-    interval = whole_number("interval", interval, 1)
+    if (interval := whole_number("interval", interval, 1)) > MOST_EPOCHS:
+        raise ValueError(f"interval={interval} must be {MOST_EPOCHS} epochs at most")
     law = chain.initial
     for epoch in range(1, interval + 1):
         law = law @ chain.transient

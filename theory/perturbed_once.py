@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from theory.absorbing import whole_number
 from theory.survival import FirstPassages
 
 
@@ -27,8 +28,10 @@ class PerturbedOnce:
     parents: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if self.epoch < 1 or self.followed < 1:
+        if not (self.epoch >= 1 and self.followed >= 1):
             raise ValueError(f"epoch={self.epoch} and followed={self.followed} must be >= 1")
+        whole_number("epoch", self.epoch, 1)
+        whole_number("followed", self.followed, 1)
         if self.residuals.horizon > self.followed:
             raise ValueError(f"followed={self.followed} is below the longest residual {self.residuals.horizon}")
         if self.parents is None:

@@ -36,6 +36,10 @@ NEGLIGIBLE = 1e-14
 """Runs with so many restarts that this probability is left are not followed further."""
 
 
+SLOWEST = 1e-290
+"""Argument of a Laplace transform that counts as 0; its inverse must be a float."""
+
+
 @dataclass(frozen=True, eq=False)
 class Restarted(PassageLaw):
     """The time to the target when the process begins anew each time the timer rings.
@@ -152,7 +156,7 @@ class Restarted(PassageLaw):
             0..1, relatively accurate.
         """
         rate = float(nonnegative("rate", rate))
-        if rate == 0:
+        if rate < SLOWEST:
             return self.arrival_probability
         first, later, wait = self._attempts(rate)
         again = later.success / self._unfinished(later, wait, rate)
@@ -329,8 +333,9 @@ class Restarted(PassageLaw):
                 "draw samples instead, or ask for moments and transforms"
             )
         cycle = self._interval + wait
-        number = np.floor(t / cycle)
-        phase = np.minimum(t - number * cycle, self._interval)
+        with np.errstate(over="ignore"):
+            number = np.floor(np.minimum(t / cycle, 1e300))
+        phase = np.clip(t - number * cycle, 0.0, self._interval)
         once, again = float(self.law.survival(self._interval)), float(self._later.survival(self._interval))
         before = np.where(number == 0, 1.0, once * again ** np.maximum(number - 1, 0))
 

@@ -123,6 +123,8 @@ def attempt_transforms(law: PassageLaw, timer: PassageLaw, rates: npt.ArrayLike)
         with np.errstate(all="ignore"):
             nodes, weights = quadrature.oscillating_nodes(fails, float(decay), turning, scale)
             values = weights * fails(nodes) / scale
+        known = np.isfinite(values) & (values != 0)  # at the very ends a density may be infinite, and counts nothing
+        nodes, values = nodes[known], values[known]
         failure[chosen] = [values @ np.exp(-value * nodes) for value in s[chosen]]
     return np.asarray(_Earlier(law, timer).transform(s)), failure
 

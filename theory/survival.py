@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from theory.absorbing import whole_number
 from theory.estimate import Estimate
 
 Floats = npt.NDArray[np.float64]
@@ -165,6 +166,10 @@ def restricted_mean(survival: npt.NDArray, horizon: int | npt.NDArray[np.integer
     return np.concatenate([nothing, np.cumsum(survival, axis=-1)], axis=-1)[..., horizons]
 
 
+MOST_RUNS = 1e15
+"""Counts beyond are no exact floats."""
+
+
 @dataclass(frozen=True, eq=False)
 class Survival:
     """Kaplan-Meier estimate of Psi(t) = Pr(T > t) from right-censored first passages.
@@ -176,6 +181,17 @@ class Survival:
 
     at_risk: Floats
     events: Floats
+
+    def __post_init__(self) -> None:
+        at_risk, events = self.at_risk, self.events
+        if np.ndim(at_risk) != 1 or np.shape(at_risk) != np.shape(events) or not len(at_risk):
+            raise ValueError(
+                f"at_risk of shape {np.shape(at_risk)} and events of shape {np.shape(events)} must both be (epochs,)"
+            )
+        if not ((at_risk > 0) & (at_risk <= MOST_RUNS) & (events >= 0) & (events <= at_risk)).all():
+            raise ValueError(
+                f"at_risk={at_risk} must be > 0 and at most {MOST_RUNS:g}, and events={events} from 0 to at_risk"
+            )
 
     @classmethod
     def of(cls, first_passages: FirstPassages) -> "Survival":
@@ -247,8 +263,9 @@ class Survival:
         Raises:
             ValueError: beyond the horizon of a sample with unfinished runs.
         """
-        if epoch < 0:
+        if not epoch >= 0:
             raise ValueError(f"epoch={epoch} must be >= 0")
+        epoch = whole_number("epoch", epoch, 0)
         if epoch <= self.horizon:
             return float(self.values[epoch])
         if self.is_complete:
@@ -270,6 +287,7 @@ class Survival:
         Raises:
             ValueError: beyond the horizon of a sample with unfinished runs.
         """
+        horizon = whole_number("horizon", horizon, 0)
         self.at(horizon)
         return np.pad(self.values, (0, max(horizon - self.horizon, 0)))[: horizon + 1]
 

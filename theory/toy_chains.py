@@ -67,6 +67,10 @@ def hidden_label_chain() -> ToyChain:
     return ToyChain(Chain(np.diag([0.9, 0.999, 0.5, 0.95]), np.array([0.5, 0.5, 0.0, 0.0])), perturbation)
 
 
+MOST_STATES = 10**4
+"""Of a chain; its matrix has the square of it."""
+
+
 def waiting_time_chain(times: npt.ArrayLike, probabilities: npt.ArrayLike) -> Chain:
     """A chain with any given finite law of T; the state is the number of epochs since the start.
 
@@ -85,8 +89,10 @@ def waiting_time_chain(times: npt.ArrayLike, probabilities: npt.ArrayLike) -> Ch
         >>> survival(waiting_time_chain([1, 3], [0.25, 0.75]), 3).tolist()
         [1.0, 0.75, 0.75, 0.0]
     """
-    t = np.asarray(times)
-    if t.ndim != 1 or t.size == 0 or (t != t.astype(int)).any() or t.min() < 1:
+    t = np.asarray(times, dtype=float)
+    if t.ndim == 1 and t.size and t.max() > MOST_STATES:
+        raise ValueError(f"times={times} must be {MOST_STATES} at most: the chain has as many states")
+    if t.ndim != 1 or t.size == 0 or not (np.floor(t) == t).all() or t.min() < 1:
         raise ValueError(f"times={times} must be whole numbers >= 1, one for each probability")
     p = distributions("probabilities", probabilities, t.shape)
     law = np.bincount(t.astype(int), p)[1:]  # law[a] = Pr(T = a + 1)

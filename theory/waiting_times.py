@@ -16,6 +16,7 @@ from theory.passage_law_base import (
     Complexes,
     PassageLaw,
     integral_arguments,
+    keep_positive,
     nonnegative,
     positive,
     probabilities_of_quantiles,
@@ -113,7 +114,7 @@ class Exponential(PassageLaw):
     rate: float
 
     def __post_init__(self) -> None:
-        positive("rate", self.rate)
+        keep_positive(self, "rate")
 
     def survival(self, time: npt.ArrayLike) -> Floats:
         """e^{-a t}."""
@@ -177,8 +178,7 @@ class Gamma(PassageLaw):
     scale: float
 
     def __post_init__(self) -> None:
-        positive("shape", self.shape)
-        positive("scale", self.scale)
+        keep_positive(self, "shape", "scale")
 
     def survival(self, time: npt.ArrayLike) -> Floats:
         """Q(k, t / c), the regularised upper incomplete gamma function."""

@@ -29,6 +29,9 @@ from theory.noise_arguments import real_numbers
 SYMMETRY_TOLERANCE = 1e-9
 """Matrices may miss symmetry, and the Hessian and C positivity, by this much of their largest entry."""
 
+LARGEST_ENTRY = 1e150
+"""Of a matrix; products of larger ones are no floats."""
+
 
 @dataclass(frozen=True, eq=False)
 class WeightCovariance:
@@ -123,6 +126,8 @@ def _symmetric(name: str, matrix: npt.ArrayLike) -> Floats:
     result = real_numbers(name, matrix)
     if result.ndim != 2 or result.shape != result.T.shape or not result.size or not np.isfinite(result).all():
         raise ValueError(f"{name} has shape {result.shape}; it must be a square matrix of finite numbers")
+    if np.abs(result).max() > LARGEST_ENTRY:
+        raise ValueError(f"{name} has entries of {np.abs(result).max():g}; they must be {LARGEST_ENTRY:g} at most")
     if np.abs(result - result.T).max() > SYMMETRY_TOLERANCE * np.abs(result).max():
         raise ValueError(f"{name} misses symmetry by {np.abs(result - result.T).max():g}; symmetrise it")
     return (result + result.T) / 2
