@@ -120,7 +120,7 @@ def _setting(
     steps: Sequence[int],
     law: str,
 ) -> Setting:
-    from theory.passage_law_base import positive
+    from theory.law_arguments import positive
     from theory.widening_valley import Valley
 
     chosen = tuple(kind for kind in KINDS if kind in kinds or not kinds)

@@ -13,8 +13,9 @@ from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
 from theory.diffusion_laws import DriftDiffusion, Interval
 from theory.estimate import Estimate
+from theory.law_arguments import positive
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from theory.passage_law_base import PassageLaw, positive
+from theory.passage_law_base import PassageLaw
 from theory.potentials import Potential
 
 Floats = npt.NDArray[np.float64]

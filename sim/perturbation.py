@@ -13,7 +13,7 @@ from sim.first_passage import Diffusion
 from sim.random_streams import kernel_key
 from theory.absorbing import whole_number
 from theory.epoch_walk import EpochWalk
-from theory.passage_law_base import nonnegative
+from theory.law_arguments import nonnegative
 from theory.survival import FirstPassages
 
 

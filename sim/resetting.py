@@ -12,8 +12,9 @@ from sim.ensemble import Progress, run_in_chunks
 from sim.first_passage import Diffusion, Passages, allocate, check_runs, simulate_diffusion
 from sim.random_streams import kernel_key
 from theory.diffusion_laws import DriftDiffusion, Interval
+from theory.law_arguments import nonnegative
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from theory.passage_law_base import PassageLaw, nonnegative
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic
 from theory.resetting import Restarted
 from theory.restart_attempt import attempt

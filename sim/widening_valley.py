@@ -16,7 +16,7 @@ from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
 from theory.absorbing import whole_number
 from theory.estimate import Estimate
-from theory.passage_law_base import nonnegative
+from theory.law_arguments import nonnegative
 from theory.widening_valley import FOURTH_MOMENTS, Valley
 
 KINDS = ("pgd", "anti_pgd", "reshuffled")

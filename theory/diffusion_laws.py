@@ -13,35 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
-from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from theory.passage_law_base import (
+from theory.law_arguments import (
     LARGEST,
     Complexes,
-    PassageLaw,
+    check_diffusion_scale,
     integral_arguments,
     keep_positive,
     nonnegative,
     right_half_plane,
 )
+from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import power_exponential_integral
 
 __all__ = ["Brownian", "DriftDiffusion", "Interval", "OrnsteinUhlenbeck"]
 
 CLOSE = 0.5
 """Two erfcx closer than this are subtracted under the integral."""
-
-
-SHORTEST_DIFFUSION = 1e-250
-"""Time to diffuse the distance; squares and inverses of times must be floats."""
-
-
-def _check_scale(name: str, length: float, diffusivity: float) -> None:
-    """Refuse units in which the time of diffusion is no ordinary float."""
-    if not SHORTEST_DIFFUSION < length * length / diffusivity < 1 / SHORTEST_DIFFUSION:
-        raise ValueError(
-            f"{name}={length} with diffusivity={diffusivity}: {name}^2 / diffusivity must lie between "
-            f"{SHORTEST_DIFFUSION:g} and {1 / SHORTEST_DIFFUSION:g}; choose other units"
-        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class DriftDiffusion(PassageLaw):
 
     def __post_init__(self) -> None:
         keep_positive(self, "distance", "diffusivity")
-        _check_scale("distance", self.distance, self.diffusivity)
+        check_diffusion_scale("distance", self.distance, self.diffusivity)
         if not math.isfinite(self.drift):
             raise ValueError(f"drift={self.drift} must be finite; positive is toward the target")
         if abs(self.drift) > LARGEST:
@@ -273,7 +261,7 @@ class Interval(PassageLaw):
 
     def __post_init__(self) -> None:
         keep_positive(self, "length", "diffusivity")
-        _check_scale("length", self.length, self.diffusivity)
+        check_diffusion_scale("length", self.length, self.diffusivity)
         if not 0 < self.start < self.length:
             raise ValueError(f"start={self.start} must be inside the interval, > 0 and < length={self.length}")
 

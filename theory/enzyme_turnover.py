@@ -2,7 +2,8 @@
 
 import math
 
-from theory.passage_law_base import PassageLaw, nonnegative
+from theory.law_arguments import nonnegative
+from theory.passage_law_base import PassageLaw
 from theory.restart_attempt import attempt
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from theory.fokker_planck import GridChain, grid_chain
-from theory.passage_law_base import nonnegative, positive
+from theory.law_arguments import nonnegative, positive
 from theory.potentials import Potential, double_well, trap_with_barrier
 
 

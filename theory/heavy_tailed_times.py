@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
-from theory.passage_law_base import (
-    PassageLaw,
-    integral_arguments,
-    keep_positive,
-    nonnegative,
-    probabilities_of_quantiles,
-)
+from theory.law_arguments import integral_arguments, keep_positive, nonnegative, probabilities_of_quantiles
+from theory.passage_law_base import PassageLaw
 
 LARGEST_LOG = 709.0
 """Of a float."""

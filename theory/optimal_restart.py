@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 
 from theory.absorbing import Floats
-from theory.passage_law_base import PassageLaw, nonnegative
+from theory.law_arguments import nonnegative
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture
 
 Boundary = Literal["zero", "infinite", "neutral"]

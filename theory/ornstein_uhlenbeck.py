@@ -13,21 +13,21 @@ import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
 from theory.laplace_inversion import invert
-from theory.parabolic_cylinder import (
-    PassageTransform,
-    complex_laplace,
-    complex_survival_integral,
-    passage_transform,
-)
-from theory.passage_law_base import (
+from theory.law_arguments import (
     Complexes,
-    PassageLaw,
     integral_arguments,
     keep_positive,
     nonnegative,
     probabilities_of_quantiles,
     right_half_plane,
 )
+from theory.parabolic_cylinder import (
+    PassageTransform,
+    complex_laplace,
+    complex_survival_integral,
+    passage_transform,
+)
+from theory.passage_law_base import PassageLaw
 
 HIGHEST_TARGET = 37.0
 """In units of sqrt(D / k); the mean time to climb further exceeds 1e300."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats
-from theory.passage_law_base import LARGEST
+from theory.law_arguments import LARGEST
 
 LARGEST_FRACTION_OF_MIXTURE = 0.8
 """Above this the density as a sum of exponentials cancels; it is then calculated from the characteristic function."""

@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, distributions, whole_number
-from theory.passage_law_base import (
+from theory.law_arguments import (
     LARGEST,
     Complexes,
-    PassageLaw,
     integral_arguments,
     nonnegative,
     positive,
     probabilities_of_quantiles,
     right_half_plane,
 )
+from theory.passage_law_base import PassageLaw
 
 __all__ = [
     "Deterministic",

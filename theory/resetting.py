@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
 from theory.laplace_inversion import invert, inverted_density, inverted_survival
-from theory.passage_law_base import Complexes, PassageLaw, integral_arguments, nonnegative, right_half_plane
+from theory.law_arguments import Complexes, integral_arguments, nonnegative, right_half_plane
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic
 from theory.restart_attempt import Attempt, Wait, attempt, attempt_transforms, has_jumps
 

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from theory import positive_quadrature as quadrature
 from theory.absorbing import Floats
-from theory.passage_law_base import Complexes, PassageLaw, right_half_plane
+from theory.law_arguments import Complexes, right_half_plane
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import Deterministic, EmpiricalLaw, Mixture
 from theory.waiting_times import Exponential
 

@@ -10,7 +10,8 @@ Reference: [reuveni2016] and [pal2017] CV > 1; [reuveni2014] with overhead
 import math
 from dataclasses import dataclass
 
-from theory.passage_law_base import PassageLaw, nonnegative
+from theory.law_arguments import nonnegative
+from theory.passage_law_base import PassageLaw
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, distributions, whole_number
-from theory.passage_law_base import (
+from theory.law_arguments import (
     Complexes,
-    PassageLaw,
     integral_arguments,
     keep_positive,
     nonnegative,
@@ -22,6 +21,7 @@ from theory.passage_law_base import (
     probabilities_of_quantiles,
     right_half_plane,
 )
+from theory.passage_law_base import PassageLaw
 from theory.passage_laws import power_exponential_integral
 
 

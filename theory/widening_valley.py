@@ -32,8 +32,8 @@ import numpy.typing as npt
 from theory.absorbing import Floats
 from theory.gradient_noise import GradientNoise
 from theory.heavy_ball import HeavyBall
+from theory.law_arguments import nonnegative
 from theory.noise_arguments import checked_scale, number, real_numbers
-from theory.passage_law_base import nonnegative
 from theory.weight_variance import stationary_variances
 from theory.widening_valley_moments import (
     FOURTH_MOMENTS,

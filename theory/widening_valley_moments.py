@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import Floats, whole_number
+from theory.law_arguments import nonnegative
 from theory.noise_arguments import checked_count, checked_rate, checked_scale, number, real_numbers
-from theory.passage_law_base import nonnegative
 
 FOURTH_MOMENTS = {"gaussian": 3.0, "rademacher": 1.0}
 """E xi^4 / s^4 of one coordinate, by the law of the noise."""
