@@ -60,7 +60,7 @@ def test_no_run_beyond_the_interval_is_refused(times: list[int], interval: int) 
 
 def test_nonsense_is_refused() -> None:
     residuals = passages([1, 5])
-    with pytest.raises(ValueError, match=r"epoch=0 and followed=5 must be >= 1"):
+    with pytest.raises(ValueError, match=r"epoch=0 must be a whole number >= 1"):
         PerturbedOnce(residuals, 0, 5)
     with pytest.raises(ValueError, match=r"followed=4 is below the longest residual 5"):
         PerturbedOnce(residuals, 1, 4)

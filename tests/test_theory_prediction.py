@@ -296,7 +296,7 @@ def with_parents(parents: list[int] | list[float]) -> PerturbedOnce:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: PerturbedOnce(passages([3]), 0, 9), r"epoch=0 and followed=9 must be >= 1"),
+        (lambda: PerturbedOnce(passages([3]), 0, 9), r"epoch=0 must be a whole number >= 1"),
         (lambda: PerturbedOnce(passages([3]), 5, 2), r"followed=2 is below the longest residual 3"),
         (
             lambda: PerturbedOnce(passages([3]), 5, 9, np.array([1, 2])),

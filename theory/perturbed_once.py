@@ -28,8 +28,6 @@ class PerturbedOnce:
     parents: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.epoch >= 1 and self.followed >= 1):
-            raise ValueError(f"epoch={self.epoch} and followed={self.followed} must be >= 1")
         whole_number("epoch", self.epoch, 1)
         whole_number("followed", self.followed, 1)
         if self.residuals.horizon > self.followed:
