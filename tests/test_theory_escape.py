@@ -220,7 +220,7 @@ WELL = harmonic()
     ("call", "message"),
     [
         (lambda: both(WELL, diffusivity=0.0, start=0, target=1), r"diffusivity=0\.0 must be finite and > 0"),
-        (lambda: both(WELL, diffusivity=1.0, start=0, target=math.inf), r"start=0 and target=inf must be finite"),
+        (lambda: both(WELL, diffusivity=1.0, start=0, target=math.inf), r"start=0\.0 and target=inf must be finite"),
         (lambda: both(logarithmic(), diffusivity=1.0, start=-1, target=1), r"in the domain 0\.0 < x < inf"),
         (lambda: both(logarithmic(), diffusivity=1.0, start=0, target=1), r"in the domain 0\.0 < x < inf"),
         (lambda: both(WELL, diffusivity=1.0, start=0, target=1, reflecting=0.5), r"reflecting=0\.5 must lie inside"),
