@@ -77,7 +77,7 @@ def main() -> None:
     jostle simulate resetting --law brownian:distance=1,diffusivity=1
     jostle validate perturbation --preset digits-demo --out runs/demo
     jostle train --members 64 --epochs 100 --out runs/plain
-    jostle validate all --quick
+    jostle validate all --quick --out runs/proof
     jostle figures --list
     """
 
