@@ -11,7 +11,7 @@ help:
 	@echo 'make test      the tests, without the slow and the gpu ones'
 	@echo 'make test-all  all tests (gpu ones skip themselves where there is no CUDA device)'
 	@echo 'make lint      ruff, pyright and the import layers'
-	@echo 'make bench     every benchmark, and one table of ratios to their baselines (20 minutes)'
+	@echo 'make bench     every benchmark, and one table of ratios to their baselines (13 minutes)'
 	@echo 'make clean     remove caches and build output; keeps .venv and runs/'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python of .venv; TEST_WORKERS=4 the number of test processes.'
