@@ -15,7 +15,7 @@ from commands.figures import draw_figures
 from commands.generate import generate
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
-from commands.shared import DISAGREES, FAILED, HELP, STOPPED, USAGE, fail
+from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
@@ -64,7 +64,7 @@ class _Commands(click.Group):
             fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), FAILED)
 
 
-CONTEXT = {"help_option_names": HELP, "max_content_width": 110}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
@@ -142,6 +142,10 @@ for command in (
     validate.add_command(command)
 for command in (train, generate, report, draw_figures):
     main.add_command(command)
+for group in (main, predict, simulate, validate):
+    for command in group.commands.values():
+        # Not left to the group: a command that another one runs has no group, and click keeps the first names of help.
+        command.context_settings = CONTEXT | command.context_settings
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from theory.estimate import Comparison, Estimate
 
-HELP = ["-h", "--help"]  # of every command, also of one that another runs: click keeps the first names it hears of
 FAILED, USAGE, DISAGREES, STOPPED = 1, 2, 3, 4
 """Exit codes: failed; wrong usage; theory and measurement disagree; stopped early, resumable. 0: done or agreed."""
 

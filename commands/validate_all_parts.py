@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from commands.experiment_options import COMPARISONS, REPORT
-from commands.shared import DISAGREES, HELP, STOPPED
+from commands.shared import DISAGREES, STOPPED
 
 if TYPE_CHECKING:
     from theory.estimate import Comparison
@@ -94,7 +94,7 @@ def invoked(command: click.Command, arguments: Sequence[str]) -> dict[str, Any]:
     output, errors, code = io.StringIO(), _BehindBar(), 0
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
-            context = command.make_context(command.name, [*arguments, "--json", "--quiet"], help_option_names=HELP)
+            context = command.make_context(command.name, [*arguments, "--json", "--quiet"])
             with context:
                 context.command.invoke(context)
         except SystemExit as end:

@@ -3,14 +3,13 @@
 import dataclasses
 
 import pytest
-from click.testing import CliRunner
 
-from commands.validate import validate_perturbation
 from nnval.engine.config import TrainingConfig
 from nnval.engine.ensemble import train_ensemble
 from nnval.engine.models import MODELS
 from nnval.engine.recipes import OF_A_STUDY, load_recipe, load_study, preset_text, recipe_names, study_names
 from nnval.study import StudyConfig
+from tests.command_line import jostle
 
 PAPERS = ("meir2025", "kuehn2025", "he2016", "actcoolr", "satybaldiev")
 SMALL = tuple(f"{name}-small" for name in PAPERS)
@@ -127,9 +126,9 @@ def test_a_training_is_no_study(tmp_path) -> None:
 def test_validate_says_that_a_recipe_is_no_study(tmp_path) -> None:
     words = ["--preset", "he2016", "--out", str(tmp_path / "out")]
     for arguments in (words, [*words, "--show-preset"]):
-        error = CliRunner().invoke(validate_perturbation, arguments).exception
-        assert isinstance(error, ValueError)
-        assert "is a training without perturbations, for jostle train --preset he2016" in str(error)
+        result = jostle("validate", "perturbation", *arguments)
+        assert result.exit_code == 2
+        assert "is a training without perturbations, for jostle train --preset he2016" in result.stderr
     assert not (tmp_path / "out").exists()
-    shown = CliRunner().invoke(validate_perturbation, ["--preset", "meir2025", "--show-preset"])
+    shown = jostle("validate", "perturbation", "--preset", "meir2025", "--show-preset")
     assert shown.stdout == preset_text("meir2025")

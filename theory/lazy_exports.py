@@ -32,9 +32,9 @@ def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str]
         'theory.estimate'
         >>> "Estimate" in list_names()
         True
-        >>> get("Estimates")
+        >>> get("nothing_like_it")
         Traceback (most recent call last):
-        AttributeError: module 'theory' has no attribute 'Estimates'
+        AttributeError: module 'theory' has no attribute 'nothing_like_it'
     """
 
     def get(name: str) -> Any:
