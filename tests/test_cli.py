@@ -292,7 +292,6 @@ def test_validate_perturbation_from_a_preset_file(study):
     assert (out / "arrays" / "survival.csv").read_text().startswith("epoch,survival,standard_error,low,high\n")
 
 
-@pytest.mark.slow
 def test_second_call_says_that_nothing_was_trained_and_prints_the_same(study):
     preset, out = study
     first = jostle("report", out)

@@ -246,7 +246,7 @@ def run(studies: int, seed: int) -> Record:
         return choose_protocol(unperturbed, others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol_ranking, "choose", watched)
+        patch.setattr(protocol_ranking, "choose_protocol", watched)
         for number in range(studies):
             rng = np.random.default_rng([seed, number])
             world, advice = study(rng)

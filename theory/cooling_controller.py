@@ -132,8 +132,9 @@ class CoolingLoop:
     gain: float
 
     def __post_init__(self) -> None:
-        if not 0 < number("gain", self.gain) < math.inf:
+        if not 0 < (gain := number("gain", self.gain)) < math.inf:
             raise ValueError(f"gain={self.gain} must be finite and > 0")
+        object.__setattr__(self, "gain", gain)
 
     @property
     def multiplier(self) -> float:

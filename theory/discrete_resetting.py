@@ -165,7 +165,7 @@ def sharp_restart_restricted_mean(survival: npt.NDArray, interval: Epochs, horiz
         Shape (...), or (..., k) for several intervals [epochs].
 
     Raises:
-        ValueError: if an interval is out of range.
+        ValueError: if an interval or a horizon is out of range.
 
     Example:
         >>> psi = np.array([1.0, 1.0, 0.5, 0.25])
@@ -175,6 +175,8 @@ def sharp_restart_restricted_mean(survival: npt.NDArray, interval: Epochs, horiz
         12.0
     """
     interval = check_interval(survival, interval)
+    if np.any(np.asarray(horizon) < 0):
+        raise ValueError(f"horizon={np.min(horizon)} must be >= 0")
     cycles, rest = np.divmod(horizon, interval)
     powers_sum, power = _geometric_sum(survival[..., interval], cycles)
     return restricted_mean(survival, interval) * powers_sum + power * restricted_mean(survival, rest)

@@ -69,6 +69,7 @@ def feedback_mean(start: float, drift: float, diffusivity: float, rate: float) -
     x0, v, d = _parameters(start, drift, diffusivity)
     if not rate >= 0:
         raise ValueError(f"rate={rate} must be >= 0 (inf for the limit of frequent resets)")
+    rate = float(rate)
     if 1e100 < rate < math.inf:
         raise ValueError(f"rate={rate} must be at most 1e100, or inf; choose other units")
     # -k / r - 1 / v = -4 D r / (v (v + s)^2) with s = sqrt(v^2 + 4 D r): (s - v) / (s + v) without the subtraction.

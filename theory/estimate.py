@@ -147,6 +147,7 @@ class Estimate:
         """
         if not (math.isfinite(factor) and factor > 0):
             raise ValueError(f"factor={factor} must be finite and > 0")
+        factor = float(factor)  # numpy's short floats overflow sooner
         interval = self.interval95 and (factor * self.interval95[0], factor * self.interval95[1])
         return Estimate(factor * self.value, factor * self.standard_error, self.n, interval)
 

@@ -45,7 +45,8 @@ class Weibull(PassageLaw):
         """(t / c)^k, at most 1e300."""
         from scipy.special import xlogy
 
-        return np.exp(np.minimum(xlogy(self.shape, nonnegative("time", time) / self.scale), 690.0))
+        with np.errstate(over="ignore"):
+            return np.exp(np.minimum(xlogy(self.shape, nonnegative("time", time) / self.scale), 690.0))
 
     def survival(self, time: npt.ArrayLike) -> Floats:
         """exp(-(t / c)^k)."""
@@ -211,7 +212,8 @@ class Pareto(PassageLaw):
 
     def _logarithm(self, time: npt.ArrayLike) -> Floats:
         """ln(1 + t / c)."""
-        return np.log1p(nonnegative("time", time) / self.scale)
+        with np.errstate(over="ignore"):
+            return np.log1p(nonnegative("time", time) / self.scale)
 
     def survival(self, time: npt.ArrayLike) -> Floats:
         """(1 + t / c)^-k."""

@@ -220,8 +220,9 @@ class EmpiricalLaw(PassageLaw):
 
     @property
     def variance(self) -> float:
-        """The population variance of the times."""
-        return float(self.times.var())
+        """The population variance of the times; ``inf`` beyond the largest float."""
+        with np.errstate(over="ignore"):
+            return float(self.times.var())
 
     def quantile(self, probability: npt.ArrayLike) -> Floats:
         """The smallest of the times that at least the fraction p does not exceed."""
@@ -331,7 +332,8 @@ def power_exponential_integral(order: int, rate: float, upper: Floats) -> Floats
 
     if rate == 0:
         return upper ** (order + 1) / (order + 1)
-    x = rate * upper
+    with np.errstate(over="ignore"):
+        x = rate * upper
     small, large = np.minimum(x, 1.0), np.maximum(x, 1.0)
     series, term = np.full(x.shape, 1 / (order + 1)), np.ones(x.shape)
     for k in range(1, 25):

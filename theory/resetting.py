@@ -160,7 +160,7 @@ class Restarted(PassageLaw):
         if rate < SLOWEST:
             return self.arrival_probability
         first, later, wait = self._attempts(rate)
-        again = later.success / self._unfinished(later, wait, rate)
+        again = later.success / self._unfinished(later, wait, rate) if later.success else 0.0
         return first.success + first.failure * wait.discount * again
 
     def transform(self, rates: npt.ArrayLike) -> Complexes:

@@ -210,7 +210,7 @@ def _until(law: PassageLaw, interval: float, rate: float) -> Attempt:
             f"the survival of {law}; take a longer one"
         )
     duration, slope = law.survival_integral(0, rate, interval), law.survival_integral(1, rate, interval)
-    failure = math.exp(-rate * interval) * float(law.survival(interval))
+    failure = math.exp(-float(rate) * interval) * float(law.survival(interval))
     return Attempt(duration, slope, failure, interval * failure, _early(law, interval, rate, duration))
 
 

@@ -180,23 +180,27 @@ class Gamma(PassageLaw):
     def __post_init__(self) -> None:
         keep_positive(self, "shape", "scale")
 
+    def _scaled(self, time: npt.ArrayLike) -> Floats:
+        with np.errstate(over="ignore"):  # infinite where nothing is left
+            return nonnegative("time", time) / self.scale
+
     def survival(self, time: npt.ArrayLike) -> Floats:
         """Q(k, t / c), the regularised upper incomplete gamma function."""
         from scipy.special import gammaincc
 
-        return gammaincc(self.shape, nonnegative("time", time) / self.scale)
+        return gammaincc(self.shape, self._scaled(time))
 
     def arrived(self, time: npt.ArrayLike) -> Floats:
         """P(k, t / c), the regularised lower incomplete gamma function."""
         from scipy.special import gammainc
 
-        return gammainc(self.shape, nonnegative("time", time) / self.scale)
+        return gammainc(self.shape, self._scaled(time))
 
     def density(self, time: npt.ArrayLike) -> Floats:
         """t^(k-1) e^{-t / c} / (c^k Gamma(k)); ``inf`` at 0 for k < 1."""
         from scipy.special import gammaln, xlogy
 
-        x = nonnegative("time", time) / self.scale
+        x = np.minimum(self._scaled(time), 1e300)  # where the density is 0, and xlogy - x a number
         with np.errstate(divide="ignore"):
             return np.exp(xlogy(self.shape - 1, x) - x - gammaln(self.shape)) / self.scale
 
