@@ -145,7 +145,7 @@ for command in (train, generate, report, draw_figures):
 for group in (main, predict, simulate, validate):
     for command in group.commands.values():
         # Not left to the group: a command that another one runs has no group, and click keeps the first names of help.
-        command.context_settings = CONTEXT | command.context_settings
+        command.context_settings = {**CONTEXT, **command.context_settings}
 
 
 if __name__ == "__main__":
