@@ -54,8 +54,10 @@ class ModelCommand(click.Command):
         if named is None and helps & set(args):
             return super().make_context(info_name, ["--help"], parent, **extra)
         chosen = named if named in self.models else next(iter(self.models))  # an unknown name is refused there
+        # Names of help, too: click remembers the first that it meets, and a model without a group has only --help.
+        settings = {**self.context_settings, **extra}
         try:
-            return self.models[chosen].make_context(info_name, args, parent, **extra)
+            return self.models[chosen].make_context(info_name, args, parent, **settings)
         except click.NoSuchOption as error:
             owners = [name for name, command in self.models.items() if error.option_name in _options(command)]
             if not owners:

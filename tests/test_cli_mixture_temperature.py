@@ -10,6 +10,7 @@ from click.testing import Result
 
 import cli
 import commands.mixture_results as results_module
+from commands.model_choice import ModelCommand
 from tests.command_line import jostle, rows_of
 from theory.batch_selection import PersistentBatches
 from theory.estimate import Estimate
@@ -73,6 +74,17 @@ def test_help_says_what_belongs_to_which_model() -> None:
         assert "--sample-ratio" in one
         assert "--curvature" not in one
         assert "--sample-ratio" not in jostle(*words, "--model=quadratic", "--help").stdout
+
+
+def test_short_help_is_there_after_a_run_without_a_group() -> None:
+    command = cli.simulate.commands["effective-temperature"]
+    assert isinstance(command, ModelCommand)
+    for model in command.models.values():
+        model._help_option = None  # as in a new process
+    for name in command.models:
+        with command.make_context(command.name, ["--model", name]):  # as `validate all` does
+            pass
+        assert "simulate effective-temperature [OPTIONS]" in jostle(*SIMULATE, "--model", name, "-h").stdout
 
 
 def test_the_default_model_is_as_before() -> None:

@@ -72,11 +72,11 @@ def attempt(law: PassageLaw, timer: PassageLaw, rate: float = 0.0) -> Attempt:
         duration, slope = law.survival_integral(0, total), law.survival_integral(1, total)
         return Attempt(duration, slope, timer.rate * duration, timer.rate * slope, law.laplace(total))
     if (times := _atoms(timer)) is not None:
-        return _average([_until(law, time, rate) for time in times], [1 / len(times)] * len(times))
+        return _average([_until(law, time, rate) for time in times.tolist()], [1 / len(times)] * len(times))
     if isinstance(timer, Mixture):
         return _average([attempt(law, part, rate) for part in timer.laws], timer.weights)
     if (times := _atoms(law)) is not None:
-        return _average([_ending_at(timer, time, rate) for time in times], [1 / len(times)] * len(times))
+        return _average([_ending_at(timer, time, rate) for time in times.tolist()], [1 / len(times)] * len(times))
     if isinstance(law, Mixture):
         return _average([attempt(part, timer, rate) for part in law.laws], law.weights)
     return _by_quadrature(law, timer, rate)
@@ -210,7 +210,7 @@ def _until(law: PassageLaw, interval: float, rate: float) -> Attempt:
             f"the survival of {law}; take a longer one"
         )
     duration, slope = law.survival_integral(0, rate, interval), law.survival_integral(1, rate, interval)
-    failure = math.exp(-float(rate) * interval) * float(law.survival(interval))
+    failure = math.exp(-rate * interval) * float(law.survival(interval))
     return Attempt(duration, slope, failure, interval * failure, _early(law, interval, rate, duration))
 
 
@@ -225,7 +225,8 @@ def _ending_at(timer: PassageLaw, time: float, rate: float) -> Attempt:
 def _early(law: PassageLaw, time: float, rate: float, duration: float) -> float:
     """E[e^{-sX}; X <= t], given int_0^t e^{-su} Pr(X > u) du; by parts and without cancellation."""
     if (times := _atoms(law)) is not None:
-        return float(np.exp(-rate * times[times <= time]).sum()) / len(times)
+        with np.errstate(over="ignore"):
+            return float(np.exp(-rate * times[times <= time]).sum()) / len(times)
     if isinstance(law, Mixture):
         parts = [(part, weight) for part, weight in zip(law.laws, law.weights, strict=True) if weight > 0]
         return sum(w * _early(part, time, rate, part.survival_integral(0, rate, time)) for part, w in parts)
@@ -237,7 +238,8 @@ def _early(law: PassageLaw, time: float, rate: float, duration: float) -> float:
         return by_difference
 
     def integrand(log_time: Floats) -> Floats:
-        return rate * np.exp(log_time - rate * np.exp(log_time)) * law.arrived(np.exp(log_time))
+        with np.errstate(over="ignore"):  # exp(-inf) is the limit
+            return rate * np.exp(log_time - rate * np.exp(log_time)) * law.arrived(np.exp(log_time))
 
     edges = quadrature.logarithmic_panels(time * 1e-20, time)
     return at_the_end + quadrature.integrate(integrand, edges, f"E[exp(-{rate:g} T)] of early T")[0]
