@@ -1,11 +1,9 @@
-"""A run that is stopped at any instant, in any way, resumes to the same bytes; directories are not mixed up."""
+"""A run that is stopped at any instant, in any way, resumes to the same bytes."""
 
 import dataclasses
 import errno
-import io
 import json
 import os
-import pickle
 import resource
 import signal
 import subprocess
@@ -13,44 +11,18 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from nnval.engine import checkpoint, run_directory
+from nnval.engine import checkpoint
 from nnval.engine.branch import Branch
-from nnval.engine.config import TrainingConfig
 from nnval.engine.ensemble import load_ensemble, train_ensemble
 from nnval.engine.run_directory import Interrupted, RunDirectoryError, StorageError
-
-# Blocks, members that complete, velocity, a schedule and perturbations that restart it: all that a state is made of.
-CONFIG = TrainingConfig(
-    train_size=60, validation_size=50, label_noise=0.1, hidden=(8,), batch_size=10, epochs=7, members=5, stack_size=3,
-    learning_rate=0.1, momentum=0.8, schedule="cosine", perturbation={"name": "full_reset"}, interval=3, target=0.5,
-    snapshots=(0, 3, 5), execution="stacked",
-)  # fmt: skip
-
-
-def train(directory, **options):
-    return train_ensemble(CONFIG, directory, **{"checkpoint_seconds": 0, **options})
-
-
-def contents(directory):
-    """All files but the record of the machine, the locks, and what a killed writer left; names and bytes."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(Path(directory).rglob("*"))
-        if path.is_file() and path.name not in ("environment.json", ".lock") and path.suffix != ".tmp"
-    }
+from tests.resumable_run import CONFIG, contents, train, uninterrupted
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The uninterrupted run."""
-    directory = tmp_path_factory.mktemp("reference") / "run"
-    result = train(directory)
-    assert {"reached", "horizon"} == set(result.status)
-    return contents(directory)
+    return uninterrupted(tmp_path_factory.mktemp("reference") / "run")
 
 
 def test_two_runs_have_the_same_bytes(reference, tmp_path):
@@ -305,140 +277,3 @@ def test_short_writes_are_completed(reference, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", lambda file, view: write(file, view[:1000]))
     train(tmp_path / "run")
     assert contents(tmp_path / "run") == reference
-
-
-# ---- Directories ---------------------------------------------------------------------------------------------------
-
-
-def test_a_finished_run_is_left_alone(tmp_path):
-    first = train(tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    calls = []
-    second = train(tmp_path / "run", progress=lambda *call: calls.append(call))
-    assert not calls
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
-    for name in ("members", "status", "epochs", "test_accuracy"):
-        assert np.array_equal(getattr(first, name), getattr(second, name))
-
-
-def test_another_config_is_refused_with_what_differs(tmp_path):
-    train(tmp_path / "run")
-    before = contents(tmp_path / "run")
-    other = dataclasses.replace(CONFIG, learning_rate=0.3, hidden=(9,))
-    with pytest.raises(RunDirectoryError) as caught:
-        train_ensemble(other, tmp_path / "run")
-    lines = str(caught.value).splitlines()
-    assert "another config" in lines[0]
-    assert lines[1:] == ["  hidden: [8] there, [9] asked for", "  learning_rate: 0.1 there, 0.3 asked for"]
-    assert contents(tmp_path / "run") == before
-    moved = dataclasses.replace(CONFIG, data_dir="elsewhere")
-    assert train_ensemble(moved, tmp_path / "run").config.data_dir is None
-
-
-def test_foreign_directories_are_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunDirectoryError, match=r"is not empty and holds no run \(it has thesis.tex\)"):
-        train(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(RunDirectoryError, match=r"a file is in the way"):
-        train(tmp_path / "thesis.tex")
-    with pytest.raises(RunDirectoryError, match=r"a file is in the way"):
-        train(tmp_path / "thesis.tex" / "run")
-    for content, message in [
-        ("{}", r"was not written by jostle"),
-        ("{", r"cannot read .*config.json"),
-        (
-            '{"schema": 99, "fingerprint": "", "config": {}, "branch": null}',
-            r"schema 99; this version of jostle reads 2",
-        ),
-    ]:
-        foreign = tmp_path / str(len(content))
-        foreign.mkdir()
-        (foreign / "config.json").write_text(content)
-        with pytest.raises(RunDirectoryError, match=message):
-            train(foreign)
-    with pytest.raises(RunDirectoryError, match=r"holds no run"):
-        load_ensemble(tmp_path / "absent")
-
-
-def test_an_empty_directory_and_unfinished_files_are_no_obstacle(reference, tmp_path):
-    (tmp_path / ".config.json.0123abcd.tmp").write_text("{")
-    train(tmp_path)
-    assert contents(tmp_path) == reference
-
-
-def test_a_directory_that_another_process_holds_is_waited_for(reference, tmp_path):
-    (tmp_path / "run").mkdir()
-    with run_directory.locked(tmp_path / "run"):
-        with (
-            pytest.raises(RunDirectoryError, match=r"another process is working in .*choose another directory"),
-            run_directory.locked(tmp_path / "run"),
-        ):
-            pass
-        thread = threading.Thread(target=train, args=(tmp_path / "run",))
-        thread.start()
-        thread.join(0.7)
-        assert thread.is_alive()
-        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-    thread.join()
-    assert contents(tmp_path / "run") == reference
-
-
-def test_a_run_continued_elsewhere_says_so(tmp_path, monkeypatch):
-    def stop(done, total, text):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("nnval.engine.ensemble.environment", lambda device: {"torch": "1"})
-    with pytest.raises(Interrupted):
-        train(tmp_path, progress=stop)
-    for version in ("2", "2", "1", "3"):
-        monkeypatch.setattr("nnval.engine.ensemble.environment", lambda device, version=version: {"torch": version})
-        with pytest.raises(Interrupted):
-            train(tmp_path, progress=stop)
-    recorded = json.loads((tmp_path / "environment.json").read_text())
-    assert recorded == {"torch": "1", "continued_in": [{"torch": "2"}, {"torch": "3"}]}
-
-
-# ---- Checkpoints ---------------------------------------------------------------------------------------------------
-
-
-def test_a_state_read_back_has_the_same_bytes(reference):
-    for name, content in reference.items():
-        if name.endswith(".pt"):
-            assert checkpoint.to_bytes(checkpoint.from_bytes(content)) == content
-
-
-def test_damaged_checkpoints_are_named(reference, tmp_path):
-    content = reference["members/0000-0002/checkpoint.pt"]
-    weights = checkpoint.from_bytes(content).stack.parameters["1.weight"]
-    flipped = bytearray(content)
-    flipped[content.index(weights.numpy().tobytes()) + 5] ^= 1  # one bit of one weight
-    for number, damaged in enumerate([b"", content[: len(content) // 2], bytes(flipped), pickle.dumps({"epoch": 3})]):
-        path = tmp_path / f"{number}.pt"
-        path.write_bytes(damaged)
-        with pytest.raises(checkpoint.CheckpointError, match=rf"cannot read .*{number}.pt"):
-            checkpoint.read_state(path)
-
-
-def test_checkpoints_of_another_schema_are_refused(reference, tmp_path):
-    payload = torch.load(io.BytesIO(reference["members/0000-0002/checkpoint.pt"]), weights_only=True)
-    path = tmp_path / "checkpoint.pt"
-    torch.save(payload | {"schema": 1}, path)
-    with pytest.raises(checkpoint.CheckpointError, match=r"its schema is 1, this version of jostle reads 2"):
-        checkpoint.read_state(path)
-
-
-class RunsCode:
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.trace}",)
-
-
-def test_a_checkpoint_cannot_run_code(tmp_path):
-    path, trace = tmp_path / "checkpoint.pt", tmp_path / "was-here"
-    torch.save({"schema": checkpoint.SCHEMA, "epoch": RunsCode(trace)}, path)
-    with pytest.raises(checkpoint.CheckpointError, match=r"damaged or no checkpoint"):
-        checkpoint.read_state(path)
-    assert not trace.exists()

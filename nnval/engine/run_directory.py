@@ -84,23 +84,61 @@ def _sync_directory(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file: at any instant the old or the new content is there, whole.
 
+    It is written beside ``path``, under a name of this call's own: others may write the same file at the same time. What
+    a killed writer of this file left there is removed.
+
     Raises:
         StorageError: if it cannot be written; the old file is then still there.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: others may write the same file
     with _storing(path):
+        _remove_left_over(path)
+        descriptor, temporary = _open_temporary(path)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
                 _write(descriptor, content)
+                if fcntl is not None:  # before the lock is given up: from then on it would be taken for left over
+                    os.replace(temporary, path)
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            if fcntl is None:  # Windows renames no open file
+                os.replace(temporary, path)
         except BaseException:  # Ctrl-C too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)  # on a full disk its room is needed
             raise
     _sync_directory(path.parent)
+
+
+def _open_temporary(path: Path) -> tuple[int, Path]:
+    """A new file for a new ``path``, open and, where files can be locked, locked until it is closed or the process ends."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            return descriptor, temporary
+        with contextlib.suppress(OSError):  # no locks here; then left-over files stay
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:  # another process may have found it just before it was locked
+            return descriptor, temporary
+        os.close(descriptor)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes temporary files of ``path`` whose writer is dead, which is to say that their lock is free."""
+    if fcntl is None:
+        return
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries]
+    for name in names:
+        if not (name.startswith(f".{path.name}.") and name.endswith(".tmp")):
+            continue
+        with contextlib.suppress(OSError):  # gone by now, somebody else's, or locked: its writer lives
+            descriptor = os.open(path.parent / name, os.O_WRONLY)  # over NFS it must be open for writing
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path.parent / name)
+            finally:
+                os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
