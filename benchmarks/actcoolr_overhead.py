@@ -12,43 +12,30 @@ ratio over rounds, less one.
 import argparse
 import json
 import statistics
-import time
 import warnings
 
 import torch
-import torch.nn.functional as F
 from headlines import headline
+from networks import PlainLoop, seconds_of
 
 from nnval.drop_in.actcoolr import ActCooLR
-from nnval.drop_in.initialisation import initialise
-from nnval.engine.config import TrainingConfig
 from nnval.engine.device import environment, thread_count
-from nnval.engine.models import build_model
 
-CLASSES, LEARNING_RATE, STEPS, FOR_EVER = 10, 0.05, 20, 10**9
+STEPS, FOR_EVER = 20, 10**9
 
 
 class Contestant:
     """Some steps of a plain loop per call."""
 
     def __init__(self, size, batch, device, schedule):
-        shape = (3, size, size)
-        generator = torch.Generator().manual_seed(0)
-        self._images = torch.randn(batch, *shape, generator=generator).to(device)
-        self._labels = torch.randint(0, CLASSES, (batch,), generator=generator).to(device)
-        self.model = build_model(TrainingConfig(model="resnet20"), shape, CLASSES)
-        initialise(self.model, "kaiming_fan_out", torch.Generator().manual_seed(0))
-        self.model.to(device)
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
-        self.optimizer, self.scheduler = optimizer, schedule(optimizer, self.model)
+        self._loop = PlainLoop(size, batch, device)
+        self._scheduler = schedule(self._loop.optimizer, self._loop.model)
 
     def __call__(self, steps=STEPS):
         for _ in range(steps):
-            self.optimizer.zero_grad()
-            F.cross_entropy(self.model(self._images), self._labels).backward()
-            self.optimizer.step()
-            if self.scheduler is not None:
-                self.scheduler.step()
+            self._loop.step()
+            if self._scheduler is not None:
+                self._scheduler.step()
 
 
 def contestants(size, batch, device, every):
@@ -75,29 +62,19 @@ def main():
     if min(size, arguments.batch, arguments.rounds) < 1 or arguments.every < 1 or STEPS % arguments.every:
         parser.error("--size, --batch and --rounds must be >= 1, --every a divisor of 20")
 
-    def seconds(work):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        clock = time.perf_counter if device.type == "cuda" else time.process_time
-        begin = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return clock() - begin
-
     print(json.dumps(environment(device)))
     warnings.simplefilter("ignore", RuntimeWarning)  # of a sigma that these images do not give
     with thread_count(1):
         works = contestants(size, arguments.batch, device, arguments.every)
         probe = works.pop("fit of sigma")
         probe(arguments.every - 1)
-        fit = seconds(lambda: probe(1))
+        fit = seconds_of(lambda: probe(1), device)
         for work in works.values():
             work()
         times = {name: [] for name in works}
         for _ in range(arguments.rounds):
             for name, work in works.items():
-                times[name].append(seconds(work) / STEPS)
+                times[name].append(seconds_of(work, device) / STEPS)
     for name, values in times.items():
         ratio = statistics.median(a / b for a, b in zip(values, times["plain"], strict=True))
         print(f"{name:10s} {1e3 * min(values):9.2f} ms a step   ratio {ratio:6.3f}")

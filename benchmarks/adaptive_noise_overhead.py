@@ -21,17 +21,14 @@ import statistics
 import time
 
 import torch
-import torch.nn.functional as F
 from headlines import headline
+from networks import PlainLoop, seconds_of
 
 from nnval.drop_in.adaptive_noise import AdaptiveNoise
-from nnval.drop_in.initialisation import initialise
-from nnval.engine.config import TrainingConfig
 from nnval.engine.device import environment, thread_count
-from nnval.engine.models import build_model
 from theory.noise_schedule import NoiseSchedule
 
-CLASSES, LEARNING_RATE, STEPS = 10, 0.05, 2
+STEPS = 2
 KINDS = {
     "plain": None,
     "plain again": None,
@@ -41,18 +38,11 @@ KINDS = {
 }
 
 
-class Loop:
+class Loop(PlainLoop):
     """Some steps of a plain loop, with or without adaptive noise."""
 
     def __init__(self, size, batch, device, every):
-        shape = (3, size, size)
-        generator = torch.Generator().manual_seed(0)
-        self._images = torch.randn(batch, *shape, generator=generator).to(device)
-        self._labels = torch.randint(0, CLASSES, (batch,), generator=generator).to(device)
-        self.model = build_model(TrainingConfig(model="resnet20"), shape, CLASSES)
-        initialise(self.model, "kaiming_fan_out", torch.Generator().manual_seed(0))
-        self.model.to(device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
+        super().__init__(size, batch, device)
         self._every = every
 
     @contextlib.contextmanager
@@ -78,9 +68,7 @@ class Loop:
 
     def train(self):
         for _ in range(STEPS):
-            self.optimizer.zero_grad()
-            F.cross_entropy(self.model(self._images), self._labels).backward()
-            self.optimizer.step()
+            self.step()
 
 
 def main():
@@ -95,16 +83,6 @@ def main():
     if min(arguments.size, arguments.batch) < 1 or arguments.rounds < 2 or arguments.every not in (1, 2):
         parser.error("--size and --batch must be >= 1, --rounds >= 2, --every 1 or 2")
 
-    def seconds(work):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        clock = time.perf_counter if device.type == "cuda" else time.process_time
-        begin = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return clock() - begin
-
     print(json.dumps(environment(device)))
     with thread_count(1):
         loop = Loop(arguments.size, arguments.batch, device, arguments.every)
@@ -114,7 +92,7 @@ def main():
         for _ in range(arguments.rounds):
             for name in order.sample(list(KINDS), len(KINDS)):
                 with loop.attached(KINDS[name], spent[name]):
-                    times[name].append(seconds(loop.train) / STEPS)
+                    times[name].append(seconds_of(loop.train, device) / STEPS)
     plain = statistics.median(times["plain"])
     for name, values in times.items():
         ratios = [a / b for a, b in zip(values, times["plain"], strict=True)]

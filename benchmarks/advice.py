@@ -24,8 +24,8 @@ from headlines import headline
 from nnval.advice import Advice, advise
 from nnval.measure.curves import read_curves
 from sim.random_streams import stream
+from theory.bootstrap import bootstrap_weights
 from theory.discrete_resetting import sharp_restart_restricted_mean
-from theory.estimate import bootstrap_weights
 from theory.prediction import PerturbationData
 from theory.survival import FirstPassages
 

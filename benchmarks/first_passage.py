@@ -37,7 +37,6 @@ EXACT = {"drift": 1.0, "interval": math.tanh(1.0), "ornstein-uhlenbeck": 2.09340
 LAWS = {"drift": DriftDiffusion(1.0, 1.0, 0.5), "ornstein-uhlenbeck": OrnsteinUhlenbeck(0.0, 1.0, 1.0, 1.0)}
 PROCESSES = {problem: Diffusion.of_law(law) for problem, law in LAWS.items()}
 PROCESSES["interval"] = Diffusion(np.array([1.0]), 0.5, 0.0, 1.0, -1.0)
-SECOND = {"drift": 2.0, "interval": None, "ornstein-uhlenbeck": 10.22437920333646}
 FINE = 0.001
 
 Draw = Callable[[int, int], tuple[np.ndarray, float]]

@@ -18,19 +18,18 @@ import time
 import torch
 import torch.nn.functional as F
 from headlines import headline
+from networks import CLASSES, SHAPE, synthetic, waited_for
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
 from nnval.engine.device import environment
-from nnval.engine.images import Images
 from nnval.engine.loop import InitialWeights
 from nnval.engine.models import build_model
 from nnval.engine.optimizers import Optimizer
 from nnval.engine.stack import Epoch, MemberStack, executions
 
-SHAPE, CLASSES = (3, 32, 32), 10
 MODELS = ("resnet18", "lenet")
 MOMENTUM = 0.9
 PRODUCTS = 20
@@ -47,12 +46,8 @@ WAYS = [
 ]
 
 
-def waited_for(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def best_seconds(work, device, repeats=3):
+    """By the clock, on a CPU too: the DataLoader works in other processes."""
     best = float("inf")
     for _ in range(repeats):
         waited_for(device)
@@ -84,13 +79,6 @@ def flops_per_image(model):
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(module(images), labels).backward()
     return counter.get_total_flops() / 2
-
-
-def synthetic(count):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, CLASSES, (count,), generator=generator)
-    return Images(pixels, labels, torch.full((3, 1, 1), 1 / 64), torch.full((3, 1, 1), -2.0))
 
 
 def plain_speed(model, images, device, batch_size, workers, autocast):

@@ -20,11 +20,11 @@ import time
 import torch
 import torch.nn.functional as F
 from headlines import headline
+from networks import CLASSES, SHAPE, seconds_of, synthetic
 
 from nnval.drop_in.initialisation import initialise
 from nnval.engine.config import TrainingConfig
 from nnval.engine.device import environment, thread_count
-from nnval.engine.images import Images
 from nnval.engine.loop import InitialWeights
 from nnval.engine.models import build_model
 from nnval.engine.optimizers import Optimizer
@@ -32,18 +32,10 @@ from nnval.engine.stack import Epoch, MemberStack, executions
 from sim.batch_order import reshuffled
 from sim.random_streams import stream
 
-SHAPE, CLASSES = (3, 32, 32), 10
+CPU = torch.device("cpu")
 BATCH_SIZES = (50, 125)
 STACKED_MEMBERS = 4
 LEARNING_RATE = 0.01
-
-
-def synthetic(count):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, CLASSES, (count,), generator=generator)
-    scale = torch.full((3, 1, 1), 1 / 64)
-    return Images(pixels, labels, scale, torch.full((3, 1, 1), -2.0))
 
 
 class Plain:
@@ -77,7 +69,7 @@ class Engine:
         self.members = STACKED_MEMBERS if execution == "stacked" else 1
         config = TrainingConfig(model="lenet", **options)
         module = build_model(config, SHAPE, CLASSES)
-        initial = InitialWeights(module, "torch_default", torch.device("cpu"))
+        initial = InitialWeights(module, "torch_default", CPU)
         self._images, self._size = images, batch_size
         self._way = executions(module, config)[execution]
         self._stack = MemberStack.of(range(self.members), [initial(seed) for seed in range(self.members)])
@@ -99,12 +91,6 @@ def contestants(images, batch_size):
     }
 
 
-def seconds_of(work, clock):
-    begin = clock()
-    work()
-    return clock() - begin
-
-
 def on_one_core(count, rounds):
     """Median over rounds of the ratio to the plain loop in the same round, and the best images per second."""
     images = synthetic(count)
@@ -118,7 +104,7 @@ def on_one_core(count, rounds):
             speeds = {name: [] for name in works}
             for _ in range(rounds):
                 for name, work in works.items():
-                    speeds[name].append(trained * work.members / seconds_of(work, time.process_time))
+                    speeds[name].append(trained * work.members / seconds_of(work, CPU))
             for name in works:
                 ratio = statistics.median(a / b for a, b in zip(speeds[name], speeds["plain"], strict=True))
                 ratios[batch_size, name] = ratio

@@ -8,7 +8,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,10 +18,9 @@ from figures.batch_orders import power
 from figures.gallery_figure import rows_of
 from figures.measured_activation_temperature import SweptSchedule, figure_rate_sweeps
 from figures.perturbation import plot_measured
-from figures.style import COLOURS, GREY, INK, WIDTH, legend_below, styled
+from figures.style import COLOURS, GREY, INK, WIDTH, legend_below, styled, title_above
+from theory.absorbing import Floats
 from theory.activation_temperature import CloglogLink, ErfLink, GaussianFlips, fit_link_to_shares, share_of
-
-Floats = npt.NDArray[np.float64]
 
 SWEEPS = "activation_temperature_digits_sweeps"
 LEVELS = 21
@@ -168,10 +166,7 @@ def draw_links() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
         grid = figure.subplots(2, len(STAGES), sharex=True, sharey="row", height_ratios=(1.25, 1), squeeze=False)
-        figure.suptitle(
-            "Shares of patterns that change: 1-cycle, convnet4 on digits, seed 0",
-            x=0.012, ha="left", fontsize=10.5, fontweight="bold",
-        )  # fmt: skip
+        title_above(figure, "Shares of patterns that change: 1-cycle, convnet4 on digits, seed 0")
         for column, (layer, stage) in enumerate(STAGES):
             upper, lower = grid[:, column]
             sweep = sweeps_of("one_cycle", 0, layer)[stage]

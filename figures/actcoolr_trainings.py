@@ -9,7 +9,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,10 +19,9 @@ from figures.claimed_differences import ClaimedDifference, figure_claimed_differ
 from figures.gallery_figure import rows_of
 from figures.measured_activation_temperature import FinalErrors, figure_final_errors
 from figures.perturbation import plot_measured
-from figures.style import COLOURS, GREY, INK, WIDTH, legend_below, plain, styled, tint
+from figures.style import COLOURS, GREY, INK, WIDTH, legend_below, plain, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate, compare, holm
-
-Floats = npt.NDArray[np.float64]
 
 STEPS, EPOCHS, SEEDS = (f"activation_temperature_digits_{name}" for name in ("steps", "epochs", "seeds"))
 STEPS_PER_EPOCH = 12
@@ -176,7 +174,7 @@ def draw_schedules() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 6.3), layout="constrained")
         grid = figure.subplots(4, len(SCHEDULES), sharex=True, sharey="row", squeeze=False)
-        figure.suptitle(f"{WHAT}, {BUDGET} epochs", x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        title_above(figure, f"{WHAT}, {BUDGET} epochs")
         for column, schedule in enumerate(SCHEDULES):
             for ax, quantity in zip(grid[:, column], quantities, strict=True):
                 colour = COLOURS[1] if schedule == "actcoolr" else COLOURS[0]
@@ -241,7 +239,7 @@ def draw_cooling() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
         grid = figure.subplots(3, len(COLUMNS), sharex="col", sharey="row", squeeze=False)
-        figure.suptitle(f"ActCooLR: {WHAT}", x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        title_above(figure, f"ActCooLR: {WHAT}")
         for column, (heading, lines) in enumerate(COLUMNS.items()):
             handles = []
             for place, (words, schedule, budget) in enumerate(lines):

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,10 +11,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from figures.batch_orders import looks_of
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, legend_below, panels, styled
+from figures.style import GREY, INK, Entries, legend_below, panels, styled
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 LARGEST_ERROR = 3.0
 """Errors of an unstable loop leave the axis here."""
@@ -178,12 +175,12 @@ def figure_flip_shares(contents: Sequence[SimulatedShares]) -> Figure:
         raise ValueError("contents is empty: give at least one")
     figure, (left, right) = panels(2, sharey=False, extra_height=0.8)
     looks = looks_of(each.label for each in contents)
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    entries: Entries = []
     for place, each in enumerate(contents):
         look = looks[each.label]
         (line,) = left.plot(each.strides, each.predicted, color=look.colour, linewidth=1.5, zorder=2)
         plot_measured(left, each.simulated, colour=look.colour, marker=look.marker)
-        point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
+        point = Line2D([], [], **look.points)
         entries.append(((line, point), each.label))
         theory = np.interp(
             np.log([stride for stride, _ in each.simulated]), np.log(each.strides), np.asarray(each.predicted)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,9 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures.batch_orders import logarithmic_ticks, looks_of
-from figures.style import COLOURS, GREY, INK, legend_below, panels, styled, tint
-
-Floats = npt.NDArray[np.float64]
+from figures.style import COLOURS, GREY, INK, Entries, legend_below, panels, styled, tint, title_above
+from theory.absorbing import Floats
 
 PHASE_WORDS = ("exploration", "convergence", "fine-tuning")
 _PHASE_TINTS = tuple(tint(colour, 0.28) for colour in (COLOURS[1], COLOURS[4], COLOURS[0]))
@@ -188,7 +186,7 @@ def figure_closed_loop(title: str, schedules: Mapping[str, LoopCurves], *, phase
     if phases_of not in schedules:
         raise ValueError(f"phases_of={phases_of!r} must be one of {', '.join(schedules) or 'the schedules (none)'}")
     figure, (left, middle, right) = panels(3, sharex=True, sharey=False, extra_height=1.0)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     shown = schedules[phases_of]
     left.stackplot(shown.recorded, shown.phase_shares, colors=_PHASE_TINTS, linewidth=0)
     left.set_ylim(0, 1)
@@ -228,7 +226,7 @@ def figure_closed_loop(title: str, schedules: Mapping[str, LoopCurves], *, phase
         ax.set_xlim(0, max(float(each.recorded[-1]) for each in schedules.values()))
         ax.xaxis.set_major_locator(_few_steps())
         ax.set_xlabel("step")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (Line2D([], [], color=look.colour, linewidth=look.width), label) for label, look in looks.items()
     ]
     entries += [

@@ -8,7 +8,6 @@ from collections import defaultdict
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -22,10 +21,9 @@ from figures.claimed_differences import (
     plot_claimed_differences,
 )
 from figures.gallery_figure import rows_of
-from figures.style import COLOURS, GREY, WIDTH, legend_below, styled, tint
+from figures.style import COLOURS, GREY, WIDTH, legend_below, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.training_phases import PHASES
-
-Floats = npt.NDArray[np.float64]
 
 HOURS = {
     "baseline": (4.2, 8.5, 24.3),
@@ -144,7 +142,7 @@ def draw_time_to_target() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        figure.suptitle(f"Table I: time to the target. {TITLE}", x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        title_above(figure, f"Table I: time to the target. {TITLE}")
         plot_claimed_differences(left, rows)
         left.set_xlabel("epochs to an accuracy of 95 %; below 0: faster")
         _survival(right)
@@ -261,7 +259,7 @@ def draw_phases() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1, 1))
-        figure.suptitle("Figure 1: phases of training", x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        title_above(figure, "Figure 1: phases of training")
         first = 0
         for (last, share), phase in zip(PHASE_SHARES, PHASES, strict=True):
             middle, width = (first + last) / 2, last - first

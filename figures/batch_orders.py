@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -48,6 +48,16 @@ class Look(NamedTuple):
     marker: str
     width: float
     style: LineStyle = "-"
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Arguments of ``plot`` and ``Line2D`` for a line without points."""
+        return {"color": self.colour, "linewidth": self.width, "linestyle": self.style}
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Those for points without a line, in a legend."""
+        return {"color": self.colour, "marker": self.marker, "markersize": 5, "linestyle": ""}
 
 
 def looks_of(labels: Iterable[str]) -> dict[str, Look]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -17,11 +15,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from figures.batch_orders import logarithmic_ticks, looks_of
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, PALE, legend_below, panels, plain, styled, tint
+from figures.style import GREY, INK, PALE, Entries, legend_below, panels, plain, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 
 @styled()
@@ -53,9 +49,8 @@ def figure_second_crossover(
     curvature = np.asarray(curvature, dtype=float)
     if {np.shape(bound) for bound in predicted} != {curvature.shape} or not simulated or not networks:
         raise ValueError("give two bounds for each curvature, a simulation and a network")
-    figure, (left, right) = panels(2, sharex=False, sharey=False, extra_height=0.9)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    figure, (left, right) = panels(2, sharex=False, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     band: dict[str, Any] = {"facecolor": PALE, "edgecolor": GREY, "linewidth": 0.8}
     left.fill_between(curvature, *predicted, **band, zorder=2)
     left.axhline(1, color=GREY, linewidth=1.0, linestyle="--", zorder=1.5)
@@ -64,7 +59,7 @@ def figure_second_crossover(
     for words, look in looks_of(simulated).items():
         plot_measured(left, simulated[words], colour=look.colour, marker=look.marker)
         ends += [end for _, estimate in simulated[words] for end in estimate.interval() if end > 0]
-        entries.append((Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle=""), words))
+        entries.append((Line2D([], [], **look.points), words))
     for at, style, words in zip(crossovers, (":", "-."), ("crossover", "second crossover"), strict=True):
         left.axvline(at, color=GREY, linewidth=1.2, linestyle=style, zorder=1.5)
         entries.append((Line2D([], [], color=GREY, linewidth=1.2, linestyle=style), f"{words} curvature {at:.2g}"))

@@ -6,17 +6,14 @@ Reference: [mignacco2022] wider decision boundaries of noisier algorithms
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from figures.batch_orders import Look, looks_of
-from figures.style import GREY, legend_below, panels, styled
+from figures.style import GREY, Entries, legend_below, panels, styled, title_above
 from theory.estimate import Estimate
-
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 ASIDE = 0.13
 """Points at one place stand so far from each other."""
@@ -41,9 +38,8 @@ def figure_width_differences(
     """
     if not losses or not all(losses.values()):
         raise ValueError("losses is empty: give at least one, with at least one quantile")
-    figure, axes = panels(len(losses), sharex=False, sharey=False, extra_height=0.9)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    figure, axes = panels(len(losses), sharex=False, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(dict.fromkeys(quantile for found in losses.values() for quantile in found))
     for ax, (loss, quantiles) in zip(axes, losses.items(), strict=True):
         names = [order for order, _ in next(iter(quantiles.values()))]
@@ -79,7 +75,7 @@ def figure_rank_correlations(title: str, widths: Mapping[str, Mapping[str, Seque
     if not widths or not all(widths.values()):
         raise ValueError("widths is empty: give at least one, with at least one set of seeds")
     figure, axes = panels(len(widths), sharex=True, sharey=True, extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     looks = looks_of(dict.fromkeys(seeds for found in widths.values() for seeds in found))
     for ax, (width, sets) in zip(axes, widths.items(), strict=True):
         stops = [stop for stop, _ in next(iter(sets.values()))]

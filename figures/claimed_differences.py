@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import COLOURS, GREY, INK, PALE, WIDTH, legend_below, styled, tint
+from figures.paired_differences import plot_mean
+from figures.style import COLOURS, GREY, INK, PALE, WIDTH, Entries, legend_below, styled, tint, title_above
 from theory.estimate import Estimate
 
 ROW = 0.46
@@ -80,7 +80,7 @@ def figure_claimed_differences(
         raise ValueError("quantities must have the same differences, in the same order")
     figure = Figure(figsize=(WIDTH, ROW * len(rows) + 1.35), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False, sharey=True)[0]
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for ax, (words, found) in zip(axes, quantities.items(), strict=True):
         plot_claimed_differences(ax, found)
         ax.set_xlabel(words)
@@ -103,21 +103,7 @@ def plot_claimed_differences(ax: Axes, differences: Sequence[ClaimedDifference])
         # The golden ratio spreads the dots evenly, however many they are.
         places = row + _PAIRS + 0.26 * (np.arange(len(each.pairs)) * 0.618034 % 1 - 0.5)
         ax.plot(each.pairs, places, "o", color=tint(INK, 0.4), markersize=3.2, markeredgewidth=0, zorder=2)
-        low, high = each.mean.interval()
-        value, colour = each.mean.value, COLOURS[0] if each.shown else GREY
-        ax.errorbar(
-            value,
-            row + _MEAN,
-            xerr=[[value - low], [high - value]],
-            fmt="D",
-            color=colour,
-            markersize=5.5,
-            markerfacecolor=colour if each.shown else "white",
-            elinewidth=1.8,
-            capsize=3.5,
-            capthick=1.8,
-            zorder=4,
-        )
+        plot_mean(ax, each.mean, row + _MEAN, shown=each.shown)
         if each.claims:
             heights = np.full(len(each.claims), row + _CLAIM)
             ax.plot(sorted(each.claims), heights, "v", **_CLAIM_LOOK, zorder=3)
@@ -137,9 +123,7 @@ def plot_claimed_differences(ax: Axes, differences: Sequence[ClaimedDifference])
 _CLAIM_LOOK = {"color": COLOURS[1], "markersize": 6.5, "markerfacecolor": "white", "markeredgewidth": 1.5}
 
 
-def claimed_entries(
-    differences: Sequence[ClaimedDifference], *, claim: str = "the paper's claim"
-) -> list[tuple[Artist | tuple[Artist, ...], str]]:
+def claimed_entries(differences: Sequence[ClaimedDifference], *, claim: str = "the paper's claim") -> Entries:
     """What the legend needs for these.
 
     Args:
@@ -150,7 +134,7 @@ def claimed_entries(
         Handles and words.
     """
     dot = Line2D([], [], color=tint(INK, 0.4), marker="o", markersize=3.2, linestyle="")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [(dot, "one pair")]
+    entries: Entries = [(dot, "one pair")]
     flags = [each.shown for each in differences]
     for shown, words in ((True, "mean, 95 %: a difference (Holm, 1 %)"), (False, "mean, 95 %: not decided")):
         if shown in flags:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,10 +19,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of, number, tick_labels
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, first_column, legend_below, panels, styled, tint
+from figures.style import GREY, INK, Entries, first_column, legend_below, panels, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 COLDEST = 1e-3
 """The axis of spectra ends at this fraction of the temperature of white noise."""
@@ -125,7 +123,7 @@ def figure_effective_temperature(
     if not (white > 0 and math.isfinite(white)):
         raise ValueError(f"white={white} must be finite and > 0")
     figure, axes = panels(1 + len(modes), sharex=False, sharey=False, extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     looks = looks_of(spectra)
     ranges = _plot_spectra(axes[0], frequencies, spectra, white, looks, lines or {})
     for ax, (heading, orders) in zip(axes[1:], modes.items(), strict=True):
@@ -244,11 +242,11 @@ def _legend(
     lines: set[str],
     hidden: int,
     white: float,
-) -> list[tuple[Artist | tuple[Artist, ...], str]]:
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+) -> Entries:
+    entries: Entries = []
     for order, look in looks.items():
         line = Line2D([], [], color=look.colour, linewidth=look.width)
-        point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
+        point = Line2D([], [], **look.points)
         words = order
         if order in lines:
             words += " (lines, infinitely hot: marks at the top)"

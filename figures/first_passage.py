@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.figure import Figure
@@ -24,6 +23,7 @@ from figures.style import (
     INK,
     PANEL_HEIGHT,
     WIDTH,
+    Entries,
     colours_of,
     epoch_axis,
     first_column,
@@ -34,12 +34,10 @@ from figures.style import (
     styled,
     tint,
 )
+from theory.absorbing import Floats
 from theory.hazard import HazardTest
 from theory.quasi_steady_state import Stationarity, survivors
 from theory.survival import FirstPassages, Survival
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 SINGLE_RUNS = 12
 """Single runs drawn in a panel of curves: the first ones, which is as random a choice as any."""

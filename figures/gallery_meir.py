@@ -146,8 +146,7 @@ FIGURES = (
         agrees="20,000 simulated runs for each point agree with the exact chain; so does the renewal predictor, within "
         "0.3 % from P = 10 on.",
         differs="Eq. (9) is 12 % off at P = 10 and 7 % at P = 20, because 2.4 % of the perturbations fail and wait for "
-        "the next; below P = 5 neither predictor holds. The unperturbed E[T] behind the speed-ups, 1448 epochs on this "
-        "grid of 800 cells, would be about 1.5 % higher on an infinitely fine one.",
+        "the next; below P = 5 neither predictor holds.",
     ),
     GalleryFigure(
         name="brownian_restart_mean",

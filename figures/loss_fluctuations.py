@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from figures.batch_orders import looks_of
-from figures.style import GREY, INK, legend_below, panels, styled
+from figures.style import GREY, INK, Entries, legend_below, panels, styled, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,11 @@ def figure_spared_loss(
     for words, values in spectra.items():
         if np.shape(values) != exponents.shape:
             raise ValueError(f"{words}: give one reduction for each of {len(exponents)} exponents")
-    figure, (left, right) = panels(2, sharex=False, sharey=False, extra_height=1.2)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    figure, (left, right) = panels(2, sharex=False, sharey=False, wspace=0.05, extra_height=1.2)
+    title_above(figure, title)
+    entries: Entries = []
     for words, look in looks_of(spectra).items():
-        style = {"color": look.colour, "linewidth": look.width, "linestyle": look.style}
+        style = look.line
         left.plot(exponents, spectra[words], **style, zorder=3)
         entries.append((Line2D([], [], **style), f"left: {words}"))
     left.axhline(published, color=GREY, linewidth=1.2, linestyle=":")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,13 +18,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from figures.batch_orders import COLOURS, Look, looks_of, tick_labels
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, legend_below, panels, styled, tint
+from figures.style import GREY, INK, Entries, legend_below, panels, styled, tint, title_above
 from theory.estimate import Estimate
 
 Points = Sequence[tuple[float, Estimate]]
 """(lag, estimate)."""
 
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 MOST_ORDERS = len(COLOURS)
 """Lines against lag: more could not be told apart. The first ones are drawn."""
@@ -81,7 +79,7 @@ def figure_relaxation(title: str, orders: Mapping[str, Relaxation]) -> Figure:
     """
     check_orders(orders)
     figure, (left, middle, right) = panels(3, sharex=False, sharey=False, extra_height=0.9)
-    head(figure, title + ("" if len(orders) <= MOST_ORDERS else f"; {MOST_ORDERS} of {len(orders)} orders"))
+    title_above(figure, title + ("" if len(orders) <= MOST_ORDERS else f"; {MOST_ORDERS} of {len(orders)} orders"))
     orders = dict(islice(orders.items(), MOST_ORDERS))
     looks = looks_of(orders)
     for text, found in orders.items():
@@ -127,7 +125,7 @@ def figure_lag_temperatures(title: str, orders: Mapping[str, Relaxation]) -> Fig
     """
     check_orders(orders)
     figure, (ax,) = panels(1, extra_height=1.3)
-    head(figure, title + ("" if len(orders) <= MOST_ORDERS else f"; {MOST_ORDERS} of {len(orders)} orders"))
+    title_above(figure, title + ("" if len(orders) <= MOST_ORDERS else f"; {MOST_ORDERS} of {len(orders)} orders"))
     orders = dict(islice(orders.items(), MOST_ORDERS))
     looks = looks_of(orders)
     shown, hidden = [0.0], 0
@@ -171,7 +169,7 @@ def _line(ax: Axes, points: Points, look: Look, *, markersize: float = 0.0) -> N
     ax.fill_between(at, low, high, color=tint(look.colour, 0.25), linewidth=0, zorder=2)
     values = [estimate.value for _, estimate in points]
     mark = {"marker": ".", "markersize": markersize} if markersize else {}
-    ax.plot(at, values, color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3, **mark)
+    ax.plot(at, values, **look.line, zorder=3, **mark)
 
 
 def check_orders(orders: Sequence[object] | Mapping[str, object]) -> None:
@@ -185,16 +183,6 @@ def check_orders(orders: Sequence[object] | Mapping[str, object]) -> None:
     """
     if not orders:
         raise ValueError("orders is empty: give at least one order of which everything is known")
-
-
-def head(figure: Figure, title: str) -> None:
-    """Put the title above all panels.
-
-    Args:
-        figure: which gets it.
-        title: one line.
-    """
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
 
 
 def linear_ticks(ax: Axes) -> None:
@@ -215,8 +203,8 @@ def linear_ticks(ax: Axes) -> None:
 def _order_entries(looks: Mapping[str, Look], simulated: bool) -> Entries:
     entries: Entries = []
     for text, look in looks.items():
-        line = Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style)
-        point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
+        line = Line2D([], [], **look.line)
+        point = Line2D([], [], **look.points)
         entries.append(((line, point) if simulated else line, text))
     words = "lines: theory, shaded 95 %"
     entries.append((Line2D([], [], linestyle=""), words + ("; points: simulated (95 %)" if simulated else "")))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
@@ -21,10 +20,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from figures.batch_orders import looks_of
-from figures.style import GREY, INK, WIDTH, legend_below, styled, tint
+from figures.style import GREY, INK, WIDTH, Entries, legend_below, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 HOTTEST = 10.0
 """T at the upper end of the colour scale [bits]."""
@@ -96,7 +94,7 @@ def figure_cooled_curves(title: str, groups: Mapping[str, Sequence[CooledCurves]
     columns = len(groups)
     figure = Figure(figsize=(WIDTH, 3 * _ROW + 0.7 + 0.2 * math.ceil(len(labels) / 3)), layout="constrained")
     grid = figure.subplots(3, columns, squeeze=False, sharex="col", sharey="row")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for column, (heading, curves) in enumerate(groups.items()):
         for each in curves:
             colour = looks[each.label].colour
@@ -112,9 +110,7 @@ def figure_cooled_curves(title: str, groups: Mapping[str, Sequence[CooledCurves]
     _scale(grid, [each for curves in groups.values() for each in curves])
     for ax, words in zip(grid[:, 0], ("learning rate", "temperature $T$ [bits]", "test error"), strict=True):
         ax.set_ylabel(words)
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
-        (Line2D([], [], color=looks[label].colour), label) for label in labels
-    ]
+    entries: Entries = [(Line2D([], [], color=looks[label].colour), label) for label in labels]
     if any(np.isfinite(each.target).any() for curves in groups.values() for each in curves):
         entries.append((Line2D([], [], color=INK, linewidth=1, linestyle=(0, (3, 1.5))), "target $C$"))
     entries.append((Patch(color=tint(INK, 0.2), linewidth=0), "range over seeds; lines: median"))
@@ -201,7 +197,7 @@ def figure_rate_sweeps(title: str, schedules: Sequence[SweptSchedule]) -> Figure
         raise ValueError("schedules is empty: give at least one")
     figure = Figure(figsize=(WIDTH, 4 * _ROW), layout="constrained")
     grid = figure.subplots(4, len(schedules), squeeze=False, sharex="col", sharey="row")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     heat = rest = None
     for column, each in enumerate(schedules):
         heat = _map(grid[0, column], each, each.temperature, "inferno", Normalize(0, HOTTEST))
@@ -286,7 +282,7 @@ def figure_final_errors(title: str, budgets: Mapping[str, Sequence[FinalErrors]]
         raise ValueError("budgets must hold the same schedules in the same order, at least one")
     figure = Figure(figsize=(WIDTH, 0.3 * len(labels) + 1.5), layout="constrained")
     axes = figure.subplots(1, len(budgets), squeeze=False, sharey=True)[0]
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     looks = looks_of(("cooled", "other"))
     for ax, (heading, found) in zip(axes, budgets.items(), strict=True):
         for place, each in enumerate(found):
@@ -312,7 +308,7 @@ def figure_final_errors(title: str, budgets: Mapping[str, Sequence[FinalErrors]]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
     axes[0].tick_params(axis="y", labelcolor=INK)
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (Line2D([], [], color=tint(GREY, 0.6), marker="o", markersize=3.5, linestyle=""), "one seed"),
         (Line2D([], [], color=looks["cooled"].colour, marker="D", markersize=4.5), "mean, 95 % interval"),
         (Line2D([], [], color=looks["other"].colour, marker="D", markersize=4.5), "the same, ActCooLR"),

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,11 +17,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from figures.batch_orders import looks_of
-from figures.style import COLOURS, INK, PALE, WIDTH, legend_below, styled, tint
+from figures.style import COLOURS, INK, PALE, WIDTH, Entries, legend_below, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.survival import FirstPassages, Survival
 from theory.training_phases import PHASES
 
-Floats = npt.NDArray[np.float64]
 Looks = dict[str, tuple[str, Literal["-", "--"]]]
 
 _PHASE_COLOURS = dict(zip(PHASES, (COLOURS[1], COLOURS[4], COLOURS[0]), strict=True))
@@ -101,7 +100,7 @@ def figure_times(title: str, curves: Sequence[MethodCurves], order: Sequence[str
     groups, looks = _groups(curves, order), _looks(curves, order)
     figure = Figure(figsize=(WIDTH, 3.0 + 0.2 * math.ceil(len(curves) / 4)), layout="constrained")
     axes = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     last = max(each.passages.horizon for each in curves)
     for ax, (heading, found) in zip(axes, groups.items(), strict=True):
         for number, each in enumerate(found):
@@ -123,7 +122,7 @@ def figure_times(title: str, curves: Sequence[MethodCurves], order: Sequence[str
 
 
 def _legend(figure: Figure, curves: Sequence[MethodCurves], looks: Looks, *more: tuple[Artist, str]) -> None:
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (Line2D([], [], color=looks[each.label][0], linestyle=looks[each.label][1]), each.label) for each in curves
     ]
     legend_below(figure, [*entries, *more], columns=4)
@@ -148,7 +147,7 @@ def figure_noise_training(title: str, curves: Sequence[MethodCurves], order: Seq
     groups, looks = _groups(curves, order), _looks(curves, order)
     figure = Figure(figsize=(WIDTH, 4.6 + 0.2 * math.ceil(len(curves) / 4)), layout="constrained")
     grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     epochs = np.shape(curves[0].loss)[1]
     for column, (heading, found) in enumerate(groups.items()):
         for ax, name in zip(grid[:, column], ("loss", "error"), strict=True):
@@ -210,7 +209,7 @@ def figure_phases(title: str, curves: Sequence[MethodCurves]) -> Figure:
     rows = math.ceil(len(told) / columns)
     figure = Figure(figsize=(WIDTH, 1.55 * rows + 0.8), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for ax in grid.ravel()[len(told) :]:
         ax.remove()
     for ax, each in zip(grid.ravel(), told, strict=False):
@@ -231,7 +230,7 @@ def figure_phases(title: str, curves: Sequence[MethodCurves]) -> Figure:
         grid.ravel()[number].set_xlabel("epoch")
     for ax in grid[:, 0]:
         ax.set_ylabel("steps")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (Patch(color=tint(colour, 0.75), linewidth=0), phase.replace("_", "-"))
         for phase, colour in _PHASE_COLOURS.items()
     ]

@@ -10,18 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of
-from figures.style import GREY, first_column, last_row, legend_below, panels, styled
+from figures.style import GREY, Entries, first_column, last_row, legend_below, panels, styled, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 SIZES = (7.5, 5.0, 3.5, 2.5)
 """Of markers, from the smallest batches to the largest."""
@@ -137,7 +134,7 @@ def figure_heat(title: str, networks: Sequence[HotNetworks]) -> Figure:
     looks, sizes = _checked(networks)
     shown = list(sizes)[: MOST_PANELS // 2]
     figure, axes = panels(2 * len(shown), sharex=False, sharey=False, extra_height=1.0)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     hot = [value for each in networks for value in (*each.predicted, *(t.value for t in each.temperature))]
     hot = [value for value in hot if value > COLDEST * max(hot)]
     apart = [each.value for network in networks for each in network.distance if each.value > 0]
@@ -203,7 +200,7 @@ def figure_rises_with_heat(title: str, networks: Sequence[HotNetworks], width: s
     quantities += [(stop, width, lambda each, stop=stop: each.widths[stop]) for stop in stops]
     quantities = quantities[:MOST_PANELS]
     figure, axes = panels(len(quantities), sharex=True, sharey=False, extra_height=1.0)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for place, (ax, (name, label, of)) in enumerate(zip(axes, quantities, strict=True)):
         found = [(each, value) for each in networks if each.slow.value > 0 and (value := of(each)) is not None]
         logarithmic = place == 0 and all(value.value > 0 for _, value in found)

@@ -131,12 +131,12 @@ def draw_lenet_training() -> Figure:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     from figures.batch_orders import looks_of
-    from figures.style import legend_below, panels, styled
+    from figures.style import legend_below, panels, styled, title_above
 
     table = rows_of("lenet_cifar10")
     with styled():
         figure, axes = panels(2, sharey=False, extra_height=0.7)
-        figure.suptitle("LeNet on CIFAR-10", x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        title_above(figure, "LeNet on CIFAR-10")
         entries = []
         runs = list(dict.fromkeys(row["run"] for row in table))
         for run, look in looks_of(runs).items():

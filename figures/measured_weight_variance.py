@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of
-from figures.style import GREY, INK, first_column, last_row, legend_below, panels, styled, tint
+from figures.style import GREY, INK, Entries, first_column, last_row, legend_below, panels, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
 from theory.weight_variance import ModeVariances
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 FEW = 60
 """Directions of an order up to which points are large."""
@@ -135,7 +132,8 @@ def figure_measured_variances(title: str, orders: Sequence[MeasuredVariances], *
         ValueError: without any order.
     """
     _check(orders)
-    figure, axes = _figure(title, 2)
+    figure, axes = panels(2, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(each.label for each in orders)
     labels = (r"weight variance $\sigma_\theta^2$", r"velocity variance $\sigma_v^2$")
     for ax, quantity, label in zip(axes, _QUANTITIES, labels, strict=False):
@@ -183,7 +181,8 @@ def figure_scaled_variances(
     _check(orders)
     if missing := [each.label for each in orders if each.label not in lines]:
         raise ValueError(f"lines has none for {missing[0]}")
-    figure, axes = _figure(title, 3)
+    figure, axes = panels(3, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(each.label for each in orders)
     y_labels = (
         r"weight variance / ($\eta^2\sigma^2$)",
@@ -195,9 +194,7 @@ def figure_scaled_variances(
         for each in orders:
             look = looks[each.label]
             x, values = lines[each.label]
-            ax.plot(
-                x, getattr(values, quantity), color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3
-            )
+            ax.plot(x, getattr(values, quantity), **look.line, zorder=3)
             _points(ax, each, quantity, look, scaled=True)
         _scale(ax, orders, quantity, of_quantity, limits.crossover, scaled=True)
         bottom, top = ax.get_ylim()
@@ -240,7 +237,7 @@ def figure_ratios(
     """
     _check(orders)
     figure, axes = panels(len(orders), extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     looks = looks_of(each.label for each in orders)
     ends: list[float] = [0.8, 1.25]
     for ax, each in zip(axes, orders, strict=True):
@@ -276,13 +273,6 @@ def figure_ratios(
 def _check(orders: Sequence[MeasuredVariances]) -> None:
     if not orders:
         raise ValueError("orders is empty: give at least one")
-
-
-def _figure(title: str, count: int) -> tuple[Figure, list[Axes]]:
-    figure, axes = panels(count, sharey=False, extra_height=0.9)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
-    return figure, axes
 
 
 def _estimates(each: MeasuredVariances, quantity: str, scaled: bool) -> list[Estimate]:
@@ -361,7 +351,7 @@ def _entries(orders: Sequence[MeasuredVariances], looks: Mapping[str, Look], cro
         look = looks[each.label]
         style: dict[str, Any] = {"marker": look.marker, "markersize": 5.5, "markeredgecolor": "white"}
         left_out = f" ({each.left_out} left out)" if each.left_out else ""
-        line = Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style, **style)
+        line = Line2D([], [], **look.line, **style)
         entries.append((line, each.label + left_out))
     entries.append((Line2D([], [], **_VERTICAL), f"crossover curvature {crossover:.3g}"))
     words = f"points: measured (95 %); lines: {theory}"

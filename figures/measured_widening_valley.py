@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures.batch_orders import logarithmic_ticks, looks_of
-from figures.style import INK, legend_below, panels, styled, tint
+from figures.style import INK, Entries, legend_below, panels, styled, tint, title_above
 from theory.estimate import Estimate
 
 QUANTITIES = {"trace": "trace of the Hessian", "train_loss": "training loss", "test_accuracy": "test accuracy"}
@@ -68,9 +67,8 @@ def figure_noise_curves(title: str, noises: Sequence[NoiseCurves]) -> Figure:
     """
     if not noises:
         raise ValueError("noises is empty: give at least one")
-    figure, axes = panels(3, sharey=False, extra_height=0.9)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    figure, axes = panels(3, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(each.label for each in noises)
     for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=True):
         for each in noises:
@@ -85,7 +83,7 @@ def figure_noise_curves(title: str, noises: Sequence[NoiseCurves]) -> Figure:
         ax.set_title(label, fontweight="normal")
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (Line2D([], [], color=look.colour, linestyle=look.style, marker=look.marker, markersize=5), label)
         for label, look in looks.items()
     ]

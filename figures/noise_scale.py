@@ -4,16 +4,14 @@ N(0, epsilon^2) is added to every weight in every step. Without decay and curvat
 """
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from figures.batch_orders import power
-from figures.style import COLOURS, GREY, WIDTH, legend_below, styled
+from figures.style import COLOURS, GREY, WIDTH, legend_below, styled, title_above
+from theory.absorbing import Floats
 from theory.adaptive_noise import he_deviation, weight_responses
 from theory.heavy_ball import HeavyBall
-
-Floats = npt.NDArray[np.float64]
 
 # ResNet-18 in the paper's setting: weights, 200 epochs of 391 steps, and what the steps are made with.
 WEIGHTS, STEPS, LEARNING_RATE, WEIGHT_DECAY, FAN_IN = 11_173_962, 200 * 391, 0.1, 1e-4, 9 * 512
@@ -58,10 +56,7 @@ def draw_noise_scale() -> Figure:
     with styled():
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        figure.suptitle(
-            "What the printed noise does to a weight: ResNet-18, 200 epochs of 391 steps",
-            x=0.012, ha="left", fontsize=10.5, fontweight="bold",
-        )  # fmt: skip
+        title_above(figure, "What the printed noise does to a weight: ResNet-18, 200 epochs of 391 steps")
         for (words, options, dashes), colour in zip(SETTINGS, (COLOURS[1], COLOURS[0], COLOURS[2]), strict=True):
             unit = weight_deviations(1.0, **options)
             (line,) = left.plot(epsilons, epsilons * unit[-1], color=colour, linestyle=dashes)

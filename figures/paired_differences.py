@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import COLOURS, GREY, INK, WIDTH, legend_below, styled, tint
+from figures.style import COLOURS, GREY, INK, WIDTH, Entries, legend_below, styled, tint, title_above
 from theory.estimate import Estimate
 
 ROW_HEIGHT = 0.72
@@ -90,7 +89,7 @@ def figure_paired_differences(
     figure = Figure(figsize=(WIDTH, ROW_HEIGHT * len(rows) + 1.2), layout="constrained")
     figure.set_layout_engine("constrained", wspace=0.06, hspace=0.08)
     grid = figure.subplots(len(rows), len(quantities), squeeze=False)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for column, (name, found) in enumerate(quantities.items()):
         for ax, each in zip(grid[:, column], found, strict=True):
             _plot(ax, each)
@@ -99,13 +98,39 @@ def figure_paired_differences(
         words = label.replace(" - ", "\n\N{MINUS SIGN} ")
         ax.set_ylabel(words, rotation=0, ha="right", va="center", labelpad=8)
     dot = Line2D([], [], color=tint(INK, 0.3), marker="o", markersize=3.5, linestyle="")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [(dot, "one pair")]
+    entries: Entries = [(dot, "one pair")]
     flags = [each.shown for found in quantities.values() for each in found]
     for shown, words in ((True, f"mean with 95 % interval, a difference ({test})"), (False, "none shown")):
         if shown in flags:
             entries.append((_mark(shown), words))
     legend_below(figure, entries, columns=3)
     return figure
+
+
+def plot_mean(ax: Axes, mean: Estimate, place: float, *, shown: bool) -> None:
+    """A diamond with its interval, full if a difference is shown.
+
+    Args:
+        ax: to draw on.
+        mean: of the pairs.
+        place: its height.
+        shown: whether it is different from zero.
+    """
+    low, high = mean.interval()
+    colour = COLOURS[0] if shown else GREY
+    ax.errorbar(
+        mean.value,
+        place,
+        xerr=[[mean.value - low], [high - mean.value]],
+        fmt="D",
+        color=colour,
+        markersize=5.5,
+        markerfacecolor=colour if shown else "white",
+        elinewidth=1.8,
+        capsize=3.5,
+        capthick=1.8,
+        zorder=4,
+    )
 
 
 def _mark(shown: bool) -> Line2D:
@@ -121,22 +146,8 @@ def _plot(ax: Axes, each: PairedDifferences) -> None:
     # The golden ratio spreads the dots evenly, however many they are.
     places = _BELOW + 0.6 * (np.arange(len(some)) * 0.618034 % 1 - 0.5)
     ax.plot(some, places, "o", color=tint(INK, 0.35), markersize=3.5, markeredgewidth=0, zorder=2)
-    low, high = each.mean.interval()
-    colour = COLOURS[0] if each.shown else GREY
-    ax.errorbar(
-        each.mean.value,
-        _ABOVE,
-        xerr=[[each.mean.value - low], [high - each.mean.value]],
-        fmt="D",
-        color=colour,
-        markersize=5.5,
-        markerfacecolor=colour if each.shown else "white",
-        elinewidth=1.8,
-        capsize=3.5,
-        capthick=1.8,
-        zorder=4,
-    )
-    ends = [*each.pairs.tolist(), low, high, 0.0]
+    plot_mean(ax, each.mean, _ABOVE, shown=each.shown)
+    ends = [*each.pairs.tolist(), *each.mean.interval(), 0.0]
     room = 0.08 * (max(ends) - min(ends)) or 1.0
     ax.set_xlim(min(ends) - room, max(ends) + room)
     ax.set_ylim(-1, 1)

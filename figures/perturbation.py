@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +17,7 @@ from matplotlib.patches import Patch
 from figures.style import (
     GREY,
     INK,
+    Entries,
     colours_of,
     epoch_axis,
     first_column,
@@ -36,7 +36,6 @@ Predictions = Mapping[str, Mapping[str, Sequence[Prediction]]]
 
 Quantity = Callable[[Prediction], Estimate]
 
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 Measured = Mapping[str, Sequence[tuple[int, Estimate]]]
 """Protocol -> (epoch or interval, measurement)."""

@@ -7,7 +7,6 @@ unperturbed runs never reach the target and E[T] is not identified.
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -30,6 +29,7 @@ from figures.style import (
     INK,
     PANEL_HEIGHT,
     WIDTH,
+    Entries,
     epoch_axis,
     legend_below,
     panels,
@@ -37,8 +37,6 @@ from figures.style import (
     tint,
 )
 from theory.survival import Floats
-
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 TARGET = 0.72
 COLOUR = {"full_reset": COLOURS[0], "shrink_perturb": COLOURS[1], "partial_reset": COLOURS[2]}

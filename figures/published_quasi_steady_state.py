@@ -5,7 +5,6 @@ tolerance). Epochs are 1-based and completed.
 """
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,11 +13,21 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentF
 
 from figures.gallery_figure import rows_of
 from figures.published_curves import HORIZON, first_passages
-from figures.style import COLOURS, GREY, INK, PANEL_HEIGHT, WIDTH, epoch_axis, legend_below, plain, styled, tint
+from figures.style import (
+    COLOURS,
+    GREY,
+    INK,
+    PANEL_HEIGHT,
+    WIDTH,
+    Entries,
+    epoch_axis,
+    legend_below,
+    plain,
+    styled,
+    tint,
+)
 from theory.quasi_steady_state import TOLERANCES
 from theory.survival import Floats, Survival
-
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 TARGETS = (0.75, 0.72, 0.715)
 MAIN = 0.72

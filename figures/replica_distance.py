@@ -19,9 +19,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from matplotlib.transforms import Bbox
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of, tick_labels
-from figures.mean_field import Entries, Points, check_orders, head, linear_ticks
+from figures.mean_field import Points, check_orders, linear_ticks
 from figures.perturbation import plot_measured
-from figures.style import GREY, legend_below, panels, plain, styled, tint
+from figures.style import GREY, Entries, legend_below, panels, plain, styled, tint, title_above
 from theory.estimate import Estimate
 
 WIDE = 8.0
@@ -109,7 +109,7 @@ def figure_replicas(
     elif not columns:
         columns.append(("batch fraction b", orders, _kind_and_time, lambda point: point.fraction))
     figure, axes = panels(len(quantities) * len(columns), sharex=False, sharey=False, extra_height=0.9)
-    head(figure, title)
+    title_above(figure, title)
     looks = looks_of(dict.fromkeys(family(point) for _, points, family, _ in columns for point in points))
     for number, (label, theory, simulated) in enumerate(quantities):
         shown = [
@@ -167,7 +167,7 @@ def figure_temperature_distance(title: str, orders: Mapping[str, OrderPoint]) ->
     }
     check_orders(both)
     figure, (ax,) = panels(1, extra_height=1.6)
-    head(figure, title)
+    title_above(figure, title)
     positive = [pair for pair in both.values() if min(e.value for e in pair) > 0]
     logarithmic = len(positive) > 1 and any(
         max(values) > WIDE * min(values) for values in zip(*((d.value, t.value) for d, t in positive), strict=True)

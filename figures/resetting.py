@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -19,12 +17,23 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from figures.perturbation import plot_measured
-from figures.style import COLOURS, GREY, INK, first_column, legend_below, panels, plain, stretches, styled, tint
+from figures.style import (
+    COLOURS,
+    GREY,
+    INK,
+    Entries,
+    first_column,
+    legend_below,
+    panels,
+    plain,
+    stretches,
+    styled,
+    tint,
+    title_above,
+)
+from theory.absorbing import Floats
 from theory.estimate import Estimate
 from theory.optimal_restart import Optimum
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 HIGHEST = 100
 """The axis ends at this multiple of the lowest mean, unless a simulated mean or the one without restarts is higher."""
@@ -110,7 +119,7 @@ def figure_restart_mean(
     if not given:
         raise ValueError("rate and interval are both None: give at least one panel")
     figure, axes = panels(len(given), sharex=False, extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     _mean_axis(axes[0], [content for content, *_ in given], undisturbed)
     entries: Entries = []
     for ax, (content, colour, heading, axis_label, symbol) in zip(axes, given, strict=True):

@@ -36,6 +36,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#A5508A", "#B8860B", "#3A9BC9")
 INK, GREY, PALE = "#1f2328", "#6b7280", "#d9dde3"
 """Of measured points and text; of references and secondary lines; of grids and single runs."""
 
+Entries = list[tuple[Artist | tuple[Artist, ...], str]]
+"""Of a legend: (handle, words); a tuple of handles is drawn side by side."""
+
 # DejaVu Sans comes with matplotlib: the same letters, and the same bytes, on every machine.
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -137,7 +140,7 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
 
 
 def panels(
-    count: int, *, sharex: bool = True, sharey: bool = True, extra_height: float = 0.7
+    count: int, *, sharex: bool = True, sharey: bool = True, wspace: float | None = None, extra_height: float = 0.7
 ) -> tuple[Figure, list[Axes]]:
     """A figure with equal panels: up to three in a row, four in two rows.
 
@@ -145,6 +148,7 @@ def panels(
         count: number of panels, >= 1.
         sharex: whether all have one x-axis.
         sharey: whether all have one y-axis.
+        wspace: between panels, as a part of their width; by default matplotlib's, which is little for y-labels.
         extra_height: for legends and titles [inch].
 
     Returns:
@@ -152,7 +156,8 @@ def panels(
     """
     columns = count if count <= 3 else math.ceil(count / math.ceil(count / 3))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(WIDTH, rows * PANEL_HEIGHT + extra_height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, rows * PANEL_HEIGHT + extra_height))
+    figure.set_layout_engine("constrained", wspace=wspace)
     grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     axes: list[Axes] = list(grid.ravel())
     for spare in axes[count:]:
@@ -220,6 +225,16 @@ def epoch_axis(ax: Axes, first: float, last: float, *, ticks: Sequence[float] | 
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(first / 1.12, last * 1.12)
+
+
+def title_above(figure: Figure, title: str) -> None:
+    """One title for all panels, above them.
+
+    Args:
+        figure: which gets it.
+        title: one line.
+    """
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
 
 
 def legend_below(figure: Figure, entries: Sequence[tuple[Artist | tuple[Artist, ...], str]], *, columns: int) -> Legend:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -23,16 +22,15 @@ from figures.style import (
     INK,
     PANEL_HEIGHT,
     WIDTH,
+    Entries,
     epoch_axis,
     legend_below,
     panels,
     styled,
     tint,
 )
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 MOST = 1000
 """The axis of speed-ups spans at most this factor."""

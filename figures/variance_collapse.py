@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of
-from figures.style import GREY, INK, legend_below, panels, styled, tint
+from figures.style import GREY, INK, Entries, legend_below, panels, styled, tint, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
 from theory.weight_variance_limits import crossover_function
-
-Floats = npt.NDArray[np.float64]
 
 CROSSOVER = 3.0
 """Scaled curvature at the crossover curvature."""
@@ -80,9 +77,8 @@ def figure_collapse(title: str, settings: Mapping[str, ScaledVariances], *, y_la
     """
     if not settings:
         raise ValueError("settings is empty: give at least one")
-    figure, (left, right) = panels(2, sharex=False, sharey=False, extra_height=1.3)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    figure, (left, right) = panels(2, sharex=False, sharey=False, wspace=0.05, extra_height=1.3)
+    title_above(figure, title)
     looks = looks_of(settings)
     for ax, across, up in ((left, "curvature", "variance"), (right, "scaled", "ratio")):
         ends: list[float] = []
@@ -106,7 +102,7 @@ def figure_collapse(title: str, settings: Mapping[str, ScaledVariances], *, y_la
     right.set_xlabel(r"scaled curvature $x = \eta\lambda M / (1 - \beta)$")
     right.set_ylabel("over that of independent batches")
     right.set_title("scaled")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    entries: Entries = []
     for words, look in looks.items():
         style: dict[str, Any] = {"linestyle": look.style, "linewidth": look.width}
         if measured:
@@ -124,7 +120,7 @@ def _drawn(ax: Axes, at: Floats, estimates: Sequence[Estimate], look: Look, meas
     """Draw one setting; what has to be seen of it."""
     values = np.array([each.value for each in estimates])
     if not measured:
-        ax.plot(at, values, color=look.colour, linestyle=look.style, linewidth=look.width, zorder=3)
+        ax.plot(at, values, **look.line, zorder=3)
         return values.tolist()
     low, high = np.array([each.interval() for each in estimates]).T
     low = np.maximum(low, values / 3)

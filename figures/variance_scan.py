@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,10 +15,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from figures.batch_orders import logarithmic_ticks, looks_of, number
 from figures.measured_weight_variance import plot_directions
 from figures.perturbation import plot_measured
-from figures.style import COLOURS, GREY, INK, first_column, legend_below, panels, plain, styled
+from figures.style import COLOURS, GREY, INK, Entries, first_column, legend_below, panels, plain, styled, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 SIDES = ("above", "below")
 """Of the crossover curvature."""
@@ -74,7 +71,7 @@ def figure_scanned_times(title: str, scans: Mapping[str, Sequence[ScannedPoint]]
     """
     _check(scans)
     figure, axes = panels(len(scans), extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     points = [point for found in scans.values() for point in found]
     times = [e.value for point in points for e in point.correlation_time if e.value > 0]
     times += [value for point in points for value in point.line[1].tolist()]
@@ -85,7 +82,7 @@ def figure_scanned_times(title: str, scans: Mapping[str, Sequence[ScannedPoint]]
         for point in found:
             look = looks[f"{point.value:g}"]
             x, y = point.line
-            ax.plot(x, y, color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3)
+            ax.plot(x, y, **look.line, zorder=3)
             everywhere = np.ones(len(point.curvature), bool)
             plot_directions(ax, point.curvature, point.correlation_time, everywhere, look)
             line = Line2D([], [], color=look.colour, linestyle=look.style, marker=look.marker, markersize=5)
@@ -121,7 +118,7 @@ def figure_scanned_deviations(title: str, scans: Mapping[str, Sequence[ScannedPo
     """
     _check(scans)
     figure, axes = panels(len(scans), sharex=False, extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     for ax, (name, found) in zip(axes, scans.items(), strict=True):
         ax.axhline(0, color=GREY, linewidth=1.2, zorder=1.5)
         _value_axis(ax, [point.value for point in found])
@@ -137,7 +134,7 @@ def figure_scanned_deviations(title: str, scans: Mapping[str, Sequence[ScannedPo
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{number(100 * value)} %"))
     for ax in first_column(axes):
         ax.set_ylabel("weight variance beside theory")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (
             Line2D([], [], color=colour, marker=marker, markersize=5, linestyle=""),
             f"{side} the crossover curvature: median over directions (95 %)",

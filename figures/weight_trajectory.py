@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
 from figures.batch_orders import looks_of
-from figures.style import GREY, INK, PALE, legend_below, panels, styled, tint
-
-Floats = npt.NDArray[np.float64]
+from figures.style import GREY, INK, PALE, Entries, legend_below, panels, styled, tint, title_above
+from theory.absorbing import Floats
 
 WITHIN = 2.0
 """Standard deviations to the edge of the ellipse, and, times this once more, to that of the panel at least."""
@@ -68,7 +65,7 @@ def figure_trajectories(title: str, curvature: tuple[float, float], orders: Mapp
     if not min(curvature) > 0:
         raise ValueError(f"curvature={curvature} must be two numbers > 0")
     figure, axes = panels(len(orders), extra_height=0.9)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    title_above(figure, title)
     looks = looks_of(orders)
     paths = np.concatenate([each.path for each in orders.values()])
     widest = np.max([each.spread for each in orders.values()], axis=0)
@@ -88,7 +85,7 @@ def figure_trajectories(title: str, curvature: tuple[float, float], orders: Mapp
         ax.set_ylim(-half[1], half[1])
         ax.grid(visible=False)
     axes[0].set_ylabel(rf"steep direction, $\lambda$ = {curvature[1]:g}")
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = [
+    entries: Entries = [
         (
             Line2D([], [], color=look.colour, marker=look.marker, markersize=6, markeredgecolor="white", linewidth=1.0),
             f"{label}, {len(orders[label].path):,} updates",

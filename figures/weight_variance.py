@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,13 +18,12 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.batch_orders import Look, logarithmic_ticks, looks_of
 from figures.perturbation import plot_measured
-from figures.style import GREY, INK, legend_below, panels, styled
+from figures.style import GREY, INK, Entries, legend_below, panels, styled, title_above
+from theory.absorbing import Floats
 from theory.estimate import Estimate
 from theory.weight_variance import ModeVariances
 
-Floats = npt.NDArray[np.float64]
 Points = Sequence[tuple[float, Estimate]]
-Entries = list[tuple[Artist | tuple[Artist, ...], str]]
 
 ENLARGED = 0.25
 """A noise whose correlations all stay below this fraction of the highest is shown a second time, enlarged."""
@@ -159,7 +157,8 @@ def figure_variances(
         raise ValueError("noises is empty: give at least one")
     if crossover is not None and not (crossover > 0 and math.isfinite(crossover)):
         raise ValueError(f"crossover={crossover} must be finite and > 0")
-    figure, axes = _figure(title, 3)
+    figure, axes = panels(3, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(noises)
     for ax, quantity, y_label in zip(axes, _QUANTITIES, y_labels, strict=True):
         lines = [_line(noise, quantity) for noise in noises.values()]
@@ -167,7 +166,7 @@ def figure_variances(
         _scale(ax, lines, points, crossover)
         for label, noise in noises.items():
             look = looks[label]
-            ax.plot(*_line(noise, quantity), color=look.colour, linewidth=look.width, linestyle=look.style, zorder=3)
+            ax.plot(*_line(noise, quantity), **look.line, zorder=3)
             plot_measured(ax, _points(noise, quantity), colour=look.colour, marker=look.marker)
         if crossover:
             ax.axvline(crossover, **_VERTICAL, zorder=2)
@@ -221,7 +220,8 @@ def figure_autocovariance(
     if batches_per_epoch is not None and batches_per_epoch < 2:
         raise ValueError(f"batches_per_epoch={batches_per_epoch} must be >= 2")
     enlarged = _enlarged(list(noises.values()))
-    figure, axes = _figure(title, 2 if enlarged else 1)
+    figure, axes = panels(2 if enlarged else 1, sharey=False, wspace=0.05, extra_height=0.9)
+    title_above(figure, title)
     looks = looks_of(noises)
     last = max(int(noise.lags[-1]) for noise in noises.values())
     epochs = range(batches_per_epoch, last + 1, batches_per_epoch) if batches_per_epoch else range(0)
@@ -250,14 +250,6 @@ def figure_autocovariance(
         entries.append((Line2D([], [], **_VERTICAL), f"epochs of {batches_per_epoch} updates"))
     legend_below(figure, entries, columns=2)
     return figure
-
-
-def _figure(title: str, count: int) -> tuple[Figure, list[Axes]]:
-    """Panels with a y-axis each, and room for its label."""
-    figure, axes = panels(count, sharey=False, extra_height=0.9)
-    figure.set_layout_engine("constrained", wspace=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
-    return figure, axes
 
 
 def _line(noise: NoiseVariances, quantity: str) -> tuple[Floats, Floats]:
@@ -304,7 +296,7 @@ def _noise_entries(looks: Mapping[str, Look], with_points: Sequence[bool], words
     for (label, look), marked in zip(looks.items(), with_points, strict=True):
         marker = look.marker if marked else ""
         style: dict[str, Any] = {"marker": marker, "markersize": 5.5, "markeredgecolor": "white"}
-        entries.append((Line2D([], [], color=look.colour, linewidth=look.width, linestyle=look.style, **style), label))
+        entries.append((Line2D([], [], **look.line, **style), label))
     if any(with_points):
         marker = next(look.marker for look, marked in zip(looks.values(), with_points, strict=True) if marked)
         entries.append((Line2D([], [], color=INK, marker=marker, markersize=5, linestyle=""), words))

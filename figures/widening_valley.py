@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
@@ -14,10 +13,9 @@ from matplotlib.ticker import FuncFormatter
 from figures.batch_orders import looks_of, tick_labels
 from figures.perturbation import plot_measured
 from figures.resetting import positive_axis
-from figures.style import GREY, INK, epoch_axis, legend_below, panels, styled
+from figures.style import GREY, INK, Entries, epoch_axis, legend_below, panels, styled
+from theory.absorbing import Floats
 from theory.estimate import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 MOST = 10_000
 """The axis of the sharpness spans at most this factor."""
@@ -106,7 +104,7 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
         raise ValueError("predicted sharpness must be > 0 somewhere: else there is nothing to draw")
     figure, (ax,) = panels(1, extra_height=0.9)
     positive_axis(ax, max(float(values[values > 0].min()), highest / MOST), highest)
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    entries: Entries = []
     looks = looks_of(path.label for path in paths)
     for path in paths:
         look = looks[path.label]
@@ -122,7 +120,7 @@ def figure_widening_valley(title: str, paths: Sequence[SharpnessPath], *, edge: 
             ax.plot(path.steps, path.regulariser, color=look.colour, linewidth=1.2, linestyle=_DOTTED, zorder=2.5)
         plot_measured(ax, path.simulated, colour=look.colour, marker=look.marker)
         if path.simulated:
-            point = Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linestyle="")
+            point = Line2D([], [], **look.points)
             entries[-1] = ((line, point), entries[-1][1])
     if any(np.asarray(path.outside).any() for path in paths):
         dashed = Line2D([], [], color=INK, linewidth=1.2, linestyle=_DASHED)
