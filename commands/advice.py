@@ -11,8 +11,9 @@ import click
 
 from commands.advice_json import advice_json, scan_json
 from commands.curves import check_target, reading_options, show_assumptions, terminal_width
+from commands.files import prepared_directory
 from commands.perturbed_files import PerturbedFile, perturbed_files
-from commands.shared import emit_json, hint, prepared_directory, progress_bar
+from commands.shared import emit_json, hint, progress_bar
 
 if TYPE_CHECKING:
     from nnval.advice import Advice

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.shared import prepared_directory, write_file
+from commands.experiment_report import report_figures, report_table, typeset
+from commands.files import prepared_directory, write_file
 
 if TYPE_CHECKING:
-    from figures.report import ReportFigure, ReportSection, ReportTable
+    from figures.report import ReportFigure, ReportSection
     from nnval.advice import Advice
     from nnval.tables import Table
     from nnval.target_scan import TargetScan
@@ -54,7 +55,7 @@ def write_scan(out: Path, scan: TargetScan) -> None:
     assumptions = list(dict.fromkeys(text for advice in scan.advice for text in advice.assumptions))
     sections = [
         ReportSection("The best protocol at each target", figure=drawn.get("targets")),
-        ReportSection("In numbers", table=_report_table(target_table(scan))),
+        ReportSection("In numbers", table=report_table(target_table(scan))),
         *([ReportSection("Read as", assumptions)] if assumptions else []),
     ]
     lead = f"{first.curves.n:,} runs, {first.curves.metric}: what is fastest to a low target need not be to a high one."
@@ -80,16 +81,6 @@ def _environment(advice: Advice) -> dict[str, object]:
 
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "scipy": scipy.__version__}
     return {"seed": advice.seed, "horizon": advice.horizon, **versions}
-
-
-def _typeset(text: object) -> str:
-    return str(text).replace("+-", "±").replace(">=", "≥").replace("<=", "≤")
-
-
-def _report_table(table: Table, verdicts: str | None = None) -> ReportTable:
-    from figures.report import ReportTable
-
-    return ReportTable(table.header, [[_typeset(cell) for cell in row] for row in table.rows], verdicts)
 
 
 # ---- Figures --------------------------------------------------------------------------------------------------------
@@ -146,7 +137,7 @@ def _figures(advice: Advice) -> dict[str, ReportFigure]:
             f"{curves.metric} of the unfinished runs, and its distance from their late distribution.",
             "violins of the metric and distance from the quasi-steady state",
         )
-    return _as_png(drawn)
+    return report_figures(drawn)
 
 
 def _scan_figure(scan: TargetScan) -> dict[str, ReportFigure]:
@@ -169,14 +160,7 @@ def _scan_figure(scan: TargetScan) -> dict[str, ReportFigure]:
         direction=first.curves.direction,
     )
     caption = "Training time of each protocol at its best interval, and the interval of the fastest one."
-    return _as_png({"targets": (figure, caption, "training time of each protocol against the target")})
-
-
-def _as_png(drawn: Mapping[str, tuple[Any, str, str]]) -> dict[str, ReportFigure]:
-    from figures.report import ReportFigure
-    from figures.style import png_bytes
-
-    return {name: ReportFigure(png_bytes(figure), *words) for name, (figure, *words) in drawn.items()}
+    return report_figures({"targets": (figure, caption, "training time of each protocol against the target")})
 
 
 # ---- Report ---------------------------------------------------------------------------------------------------------
@@ -187,8 +171,8 @@ def _report(advice: Advice, drawn: Mapping[str, ReportFigure], intervals: Sequen
     from nnval.advice_tables import interval_table, ranking_table
     from nnval.advice_text import RANKING_NOTE, recommendation, sections, survival_sentence
 
-    words = {heading: [_typeset(sentence) for sentence in several] for heading, several in sections(advice)}
-    lead, *reasons = map(_typeset, recommendation(advice))
+    words = {heading: [typeset(sentence) for sentence in several] for heading, several in sections(advice)}
+    lead, *reasons = map(typeset, recommendation(advice))
     table, notes = interval_table(advice, intervals or INTERVALS)
     how = (
         f"E[min(T_P, {advice.horizon})] in epochs; ± is one standard error. z counts those of the difference. Verdicts "
@@ -197,14 +181,14 @@ def _report(advice: Advice, drawn: Mapping[str, ReportFigure], intervals: Sequen
     parts = [
         ReportSection(
             "Protocols",
-            [_typeset(survival_sentence(advice))],
+            [typeset(survival_sentence(advice))],
             figure=drawn.get("ranking"),
-            table=_report_table(ranking_table(advice)) if advice.choices else None,
+            table=report_table(ranking_table(advice)) if advice.choices else None,
             notes=[RANKING_NOTE] if advice.choices else [],
         ),
         *_if(reasons, ReportSection("Reasons", reasons)),
         *_if("training_time" in drawn, ReportSection("Training time", figure=drawn.get("training_time"))),
-        *_if(table.rows, ReportSection("Predicted and measured", [how], None, _report_table(table, "validity"), notes)),
+        *_if(table.rows, ReportSection("Predicted and measured", [how], None, report_table(table, "validity"), notes)),
         ReportSection("Survival", figure=drawn["survival"]),
         ReportSection("Unperturbed training", words["Unperturbed training"], drawn.get("quasi_steady_state")),
         *(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from nnval.advice import Advice
 from nnval.protocol_evidence import UNPERTURBED, Measured, PredictedAndMeasured, ProtocolEvidence
-from nnval.tables import PREDICTION_COLUMNS, Table, plus_minus, prediction_rows
+from nnval.tables import LOOSE_WORDS, PREDICTION_COLUMNS, Table, is_loose, plus_minus, prediction_rows
 from nnval.target_scan import TargetScan
-from theory.estimate import Estimate
+from theory.estimate import Comparison, Estimate
 from theory.prediction import MINIMUM_COMPLETIONS
 
 SOURCES = {
@@ -66,8 +66,9 @@ def interval_table(advice: Advice, intervals: Sequence[int]) -> tuple[Table, tup
         intervals: P of interest; measured ones are always shown.
 
     Returns:
-        The table, whose last column carries numbers of notes, and the notes. ``z`` counts standard errors of the
-        difference, with nothing granted; verdicts grant Eq. (9) and renewal 5 % of model error.
+        The table, whose last column carries numbers of notes, and the notes; one of them is about times that are known
+        up to an earlier epoch than the horizon. ``z`` counts standard errors of the difference, with nothing granted;
+        verdicts grant Eq. (9) and renewal 5 % of model error.
     """
     notes: list[str] = []
 
@@ -83,8 +84,14 @@ def interval_table(advice: Advice, intervals: Sequence[int]) -> tuple[Table, tup
         for interval in _shown(e, intervals)
         for *row, verdict, reasons in _interval_rows(e, interval, advice.horizon)
     ]
+    texts = [f"[{number + 1}] {note}" for number, note in enumerate(notes)]
+    if any("(H=" in row[3] + row[4] for row in rows):
+        texts.append(
+            f"(H=...): runs behind this row were not followed long enough to know E[min(T_P,{advice.horizon})]; "
+            "all its numbers are about E[min(T_P,H)] with this smaller H"
+        )
     header = ("protocol", "P", "source", "predicted", "measured", "difference", "z", "validity")
-    return Table(header, tuple(rows)), tuple(f"[{number + 1}] {note}" for number, note in enumerate(notes))
+    return Table(header, tuple(rows)), tuple(texts)
 
 
 def _for_any_interval(reason: str) -> str:
@@ -116,7 +123,7 @@ def _interval_rows(evidence: ProtocolEvidence, interval: int, horizon: int) -> l
                 "-" if compared is None else _difference(compared.relative_difference),
                 "-" if compared is None else _z(compared.z),
                 ("valid" if p.valid else "outside regime") if compared is None else compared.comparison.verdict,
-                p.reasons if compared is None else compared.comparison.reasons,
+                p.reasons if compared is None else _reasons(compared.comparison),
             )
             if rows and rows[-1][3:] == row[3:]:
                 row = (*row[:2], f"{rows.pop()[2]}, {row[2]}", *row[3:])
@@ -128,8 +135,12 @@ def _interval_rows(evidence: ProtocolEvidence, interval: int, horizon: int) -> l
     return rows
 
 
+def _reasons(comparison: Comparison) -> tuple[str, ...]:
+    return (*comparison.reasons, *([LOOSE_WORDS] if is_loose(comparison) else []))
+
+
 def _up_to(last: int, horizon: int) -> str:
-    return "" if last == horizon else f" to {last}"
+    return "" if last == horizon else f" (H={last})"
 
 
 def _difference(ratio: float) -> str:

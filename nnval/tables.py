@@ -2,12 +2,14 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from theory.estimate import Estimate
+import numpy as np
+import numpy.typing as npt
+
+from theory.estimate import Comparison, Estimate
 from theory.predicted_time import Prediction
 
 
@@ -41,13 +43,46 @@ def plus_minus(estimate: Estimate | None) -> str:
     Returns:
         Text.
     """
-    if estimate is None:
-        return "-"
-    if not math.isfinite(estimate.value):
-        return "inf"
-    error = estimate.standard_error
-    digits = 1 if error == 0 else max(0, 1 - math.floor(math.log10(error)))
-    return f"{estimate.value:.{min(digits, 4)}f} +- {error:.{min(digits, 4)}f}"
+    return "-" if estimate is None else str(estimate)
+
+
+def median_text(values: npt.NDArray[np.float64], digits: str = ".2g") -> str:
+    """The median of the finite values, ``-`` without any.
+
+    Args:
+        values: any shape.
+        digits: how it is formatted.
+
+    Returns:
+        Text.
+    """
+    known = values[np.isfinite(values)]
+    return f"{np.median(known):{digits}}" if known.size else "-"
+
+
+LOOSE = 1.0
+"""An agreement that would also have been found this far from the prediction, relatively, says little."""
+
+LOOSE_WORDS = "too few runs to tell: a prediction that is off by 100 % would agree, too"
+
+
+def is_loose(comparison: Comparison) -> bool:
+    """Whether "agrees" is all that so few runs could say.
+
+    Args:
+        comparison: with its verdict.
+
+    Returns:
+        Whether it agrees, and would with a prediction that is off by 100 %.
+
+    Example:
+        >>> from theory.estimate import compare
+        >>> two, many = Estimate(11.0, 1.0, 2), Estimate(11.0, 1.0, 200)
+        >>> [is_loose(compare("E[T]", Estimate(10.0, 0.0, 1), measured)) for measured in (two, many)]
+        [True, False]
+    """
+    seen_from = comparison.seen_from()
+    return comparison.verdict == "agrees" and seen_from is not None and seen_from > LOOSE
 
 
 PREDICTION_COLUMNS = (

@@ -10,7 +10,6 @@ import numpy.typing as npt
 AGREEMENT_P_VALUE = 1e-6
 """Tests reject agreement below this p-value: one false alarm in a million statistical tests."""
 
-
 LARGEST_SAMPLE = 1e150
 """The squares of larger ones are no floats."""
 
@@ -26,7 +25,7 @@ def _check_samples(x: npt.NDArray[np.float64]) -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number estimated from data.
+    """A number estimated from data. Printed as ``28.7 +- 1.1``: value and standard error.
 
     Attributes:
         value: the estimate; ``inf`` where the estimated quantity is infinite on the data.
@@ -49,6 +48,18 @@ class Estimate:
             )
         if not 1 <= self.n < math.inf:
             raise ValueError(f"n={self.n} must be >= 1: an estimate needs data, and a finite number of them")
+
+    def __str__(self) -> str:
+        value, error = self.value, self.standard_error
+        if not (math.isfinite(value) and math.isfinite(error)):
+            return f"{value:.6g}" if math.isinf(value) else f"{value:.6g} +- inf"
+        if error == 0:
+            return f"{value:.1f} +- 0.0" if value == round(value, 1) else f"{value:.6g} +- 0"
+        digits = 1 - math.floor(math.log10(error))  # after the point, so that the error has two
+        if error < 5e-5:  # zeros with fixed digits
+            leading = digits + (math.floor(math.log10(abs(value))) if value else 0)
+            return f"{value:.{max(leading, 0) + 1}g} +- {error:.2g}"
+        return "{1:.{0}f} +- {2:.{0}f}".format(min(max(digits, 0), 4), value, error)
 
     @classmethod
     def from_samples(cls, samples: npt.ArrayLike) -> "Estimate":
@@ -175,54 +186,6 @@ class Estimate:
         return self.value - half_width, self.value + half_width
 
 
-def bootstrap_weights(n: int, replicates: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """How often each of n runs is drawn in each bootstrap replicate.
-
-    Args:
-        n: number of runs.
-        replicates: number of replicates B.
-        rng: generator of the bootstrap.
-
-    Returns:
-        Counts of shape (B, n); each row sums to n.
-
-    Raises:
-        ValueError: if n or replicates is below 1.
-    """
-    if n < 1 or replicates < 1:
-        raise ValueError(f"n={n} and replicates={replicates} must both be >= 1")
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=replicates)
-
-
-def percentile_interval(replicates: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap replicates, which may include ``inf``.
-
-    Args:
-        replicates: shape (B,); ``inf`` is allowed, nan is not.
-        level: coverage probability, strictly between 0 and 1.
-
-    Returns:
-        (low, high): order statistics, never an interpolation between a finite and an infinite replicate.
-
-    Raises:
-        ValueError: for a nan, no replicates, or a level outside (0, 1).
-
-    Example:
-        >>> percentile_interval([1.0, 2.0, 3.0, np.inf], level=0.5)
-        (1.0, inf)
-    """
-    x = np.asarray(replicates, dtype=float)
-    if x.ndim != 1 or len(x) == 0 or np.isnan(x).any():
-        raise ValueError(
-            f"replicates of shape {x.shape} must be numbers (or inf) in one dimension, at least one, no nan"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie strictly between 0 and 1")
-    low = np.quantile(x, (1 - level) / 2, method="lower")
-    high = np.quantile(x, (1 + level) / 2, method="higher")
-    return float(low), float(high)
-
-
 @dataclass(frozen=True)
 class Agreement:
     """Outcome of holding independent samples against a predicted mean.
@@ -290,6 +253,16 @@ def _student_t(difference: float, standard_error: float, degrees_of_freedom: int
     return t, 2 * float(stdtr(degrees_of_freedom, -abs(t)))
 
 
+def _combined_error(predicted: Estimate, measured: Estimate) -> tuple[float, int]:
+    """Standard error of the difference and its degrees of freedom.
+
+    The smaller sample governs the tails: never bolder than Welch's formula, and free of its corner cases. A closed form
+    has no error and so no say in this, whatever its n.
+    """
+    sampled = [estimate.n for estimate in (predicted, measured) if estimate.standard_error > 0]
+    return math.hypot(predicted.standard_error, measured.standard_error), max(min(sampled, default=2) - 1, 1)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One prediction beside one measurement.
@@ -318,6 +291,31 @@ class Comparison:
     verdict: str
     margin: float = 0.0
     reasons: tuple[str, ...] = ()
+
+    def seen_from(self, significance: float = 0.01) -> float | None:
+        """How large a deviation, beyond the margin, would have been called a disagreement with probability one half.
+
+        "Agrees" says no more than that theory and measurement are not much farther apart than this.
+
+        Args:
+            significance: of this comparison alone; less if it is one of several.
+
+        Returns:
+            As a fraction of the prediction; None for a prediction of zero, or without any error.
+
+        Example:
+            >>> measured = Estimate(10.5, 0.1, 400)
+            >>> round(compare("E[T]", Estimate(10.0, 0.0, 1), measured, margin=0.1).seen_from(), 3)
+            0.026
+            >>> round(compare("E[T]", Estimate(10.0, 0.0, 1), Estimate(11.0, 1.0, 2)).seen_from(), 1)  # two runs
+            6.4
+        """
+        error, degrees_of_freedom = _combined_error(self.predicted, self.measured)
+        if error == 0 or self.predicted.value == 0:
+            return None
+        from scipy.special import stdtrit
+
+        return float(stdtrit(degrees_of_freedom, 1 - significance / 2)) * error / abs(self.predicted.value)
 
 
 def compare(
@@ -352,11 +350,7 @@ def compare(
             raise ValueError(f"{quantity}: {name} value is {estimate.value}; compare restricted means instead")
     difference = predicted.value - measured.value
     beyond_margin = math.copysign(max(abs(difference) - margin * abs(predicted.value), 0.0), difference)
-    # The smaller sample governs the tails: never bolder than Welch's formula, and free of its corner cases. A closed
-    # form has no error and so no say in this, whatever its n.
-    sampled = [estimate.n for estimate in (predicted, measured) if estimate.standard_error > 0]
-    combined_error = math.hypot(predicted.standard_error, measured.standard_error)
-    z, p_value = _student_t(beyond_margin, combined_error, max(min(sampled, default=2) - 1, 1))
+    z, p_value = _student_t(beyond_margin, *_combined_error(predicted, measured))
     verdict = "outside regime" if reasons else ("agrees" if p_value >= 0.01 else "disagrees")
     return Comparison(quantity, predicted, measured, z, p_value, verdict, margin, tuple(reasons))
 

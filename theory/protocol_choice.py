@@ -10,7 +10,9 @@ their comparison across protocols the probability of being best. The luck is tak
 it is correlated with m_b(P^), since a bad draw there is why another interval was chosen.
 
 The protocol that comes out first was chosen, too, and its draws are corrected once more in the same way. Replicates of
-different protocols share the resamples of the unperturbed runs, so that what is common to them cancels.
+different protocols share the resamples of the unperturbed runs, so that what is common to them cancels. A perturbation
+that never happens in a replicate, as all runs are done before P, is not faster there than training without it: a tie is
+"none".
 
 Equal intervals with independent errors are the hardest case, as the data's spread among them is taken for real: about
 half of the bias goes away (two intervals: from 0.56 to 0.33 standard errors, five: from 1.16 to 0.45), and intervals
@@ -26,7 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from theory.estimate import Estimate, percentile_interval
+from theory.bootstrap import percentile_interval
+from theory.estimate import Estimate
+from theory.law_arguments import LARGEST
 from theory.survival import Floats
 
 
@@ -67,8 +71,11 @@ class ProtocolMeans:
                 f"of shape {self.replicates.shape} do not belong together"
             )
         for name, numbers in (("means", self.means), ("replicates", self.replicates)):
-            if not (np.isfinite(numbers).all() and (numbers > 0).all()):
-                raise ValueError(f"{self.label}: {name} must be finite and > 0; restricted means are")
+            if not ((numbers >= 1 / LARGEST) & (numbers <= LARGEST)).all():
+                raise ValueError(
+                    f"{self.label}: {name} must be finite and > 0; restricted means are, from {1 / LARGEST:g} to "
+                    f"{LARGEST:g}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +90,9 @@ class ProtocolChoice:
         source: how its training time is known.
         restricted_mean: E[min(T_P, H)] at P^, corrected for the choice, as is its interval [epochs].
         speed_up: E[min(T, H)] / E[min(T_P, H)], corrected likewise.
-        helps: probability that it is faster than training without perturbation.
-        best: probability that it is the fastest of all protocols compared.
+        helps: probability that it is faster than training without perturbation; a tie is none.
+        best: probability that it is the fastest of all protocols compared; equal ones share it, but a tie with training
+            without perturbation counts for that.
         is_boundary: whether P^ is the first (other than 1) or the last of several intervals, so that a better one may
             lie beyond.
         draws: of the true training time at P^, one for each bootstrap replicate, shape (B,) [epochs]; those of two
@@ -153,8 +161,11 @@ def choose_protocol(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans])
     winner = int(np.argmin(claims))
     # By two replicates, as those of each protocol already carry the luck of the one before.
     draws[winner] /= np.roll(_luck(claims, draws.T), 2)
-    # Protocols that are equal (no run is ever perturbed, say) share the probability.
+    idle = np.stack([_idle(protocol, unperturbed) for protocol in others]) if others else np.empty((0, len(without)))
+    draws[1:] = np.where(idle, np.maximum(draws[1:], draws[0]), draws[1:])
+    # Protocols that are equal share the probability, but nothing is shared with training without perturbation.
     fastest = draws == draws.min(axis=0)
+    fastest[1:] &= ~fastest[0]
     best = (fastest / fastest.sum(axis=0)).mean(axis=1)
     choices = []
     for protocol, times, probability in zip(protocols, draws, best.tolist(), strict=True):
@@ -171,7 +182,7 @@ def choose_protocol(unperturbed: ProtocolMeans, others: Sequence[ProtocolMeans])
                 source=protocol.sources[place],
                 restricted_mean=_positive_estimate(times, protocol.n),
                 speed_up=_positive_estimate(compared / times, min(protocol.n, unperturbed.n)),
-                helps=float(((times < compared) + 0.5 * (times == compared)).mean()),
+                helps=float((times < compared).mean()),
                 best=probability,
                 is_boundary=len(intervals) > 1
                 and (interval == intervals.max() or (interval == intervals.min() and interval > 1)),
@@ -192,6 +203,12 @@ def selected_draws(protocol: ProtocolMeans) -> Floats:
     """
     at_best = protocol.replicates[:, np.argmin(protocol.means)]
     return at_best / np.roll(_luck(protocol.means, protocol.replicates), 1)
+
+
+def _idle(protocol: ProtocolMeans, unperturbed: ProtocolMeans) -> npt.NDArray[np.bool_]:
+    """In which replicates the protocol, at the interval that the data chose, never acts: all runs finish before."""
+    at_best = protocol.replicates[:, np.argmin(protocol.means)]
+    return np.isclose(at_best, unperturbed.replicates[:, 0], rtol=1e-12, atol=0)
 
 
 def _luck(means: Floats, replicates: Floats) -> Floats:
