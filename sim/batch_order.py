@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.absorbing import whole_number
-from theory.noise_arguments import checked_batch_size, number
+from theory.noise_arguments import checked_batch_size, checked_entry_probability
 
 Indices = npt.NDArray[np.int64]
 
@@ -185,13 +185,8 @@ def persistent_masks(
 
     Reference: [mignacco2022] persistent SGD
     """
-    total, size = checked_batch_size(samples, batch_size)
-    fraction, entering = size / total, number("entry_probability", entry_probability)
-    if not 0 < entering <= 1 or entering * (1 - fraction) > fraction or fraction == 1:
-        raise ValueError(
-            f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = batch_size / "
-            f"samples = {fraction:g} < 1, or samples would leave with a probability above 1"
-        )
+    total, size, entering = checked_entry_probability(samples, batch_size, entry_probability)
+    fraction = size / total
     stay_probability = 1 - entering * (1 - fraction) / fraction
 
     def masks() -> Iterator[npt.NDArray[np.bool_]]:

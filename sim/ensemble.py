@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Progress = Callable[[int, int, str], None]
-"""Called with (runs done, runs asked for, what is being done)."""
+"""Called with (what is done, all that is to be done, a text); here in runs."""
 
 CHUNK = 8192
 """Runs in a chunk: the unit of progress. Far fewer would leave lanes idle while the last runs of a chunk finish."""

@@ -11,14 +11,13 @@ import numpy.typing as npt
 
 from sim.ensemble import Progress, run_in_chunks
 from sim.random_streams import kernel_key
+from theory.absorbing import Floats
 from theory.diffusion_laws import DriftDiffusion, Interval
 from theory.estimate import Estimate
 from theory.law_arguments import positive
 from theory.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from theory.passage_law_base import PassageLaw
 from theory.potentials import Potential
-
-Floats = npt.NDArray[np.float64]
 
 TABLE_NODES = 4096
 """Of the table of a force that is no cubic."""

@@ -24,11 +24,9 @@ from sim.ensemble import Progress, run_in_chunks
 from sim.lanes import KERNEL
 from sim.random_streams import kernel_key
 from sim.weight_variance import steps_to_forget
-from theory.absorbing import whole_number
+from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.heavy_ball import HeavyBall
-
-Floats = npt.NDArray[np.float64]
 
 Order = Callable[[int, int, np.random.Generator], Iterator[Sequence[Indices] | Indices]]
 """(samples, batch size, generator) -> epochs without end, each of M index arrays, as those of sim.batch_order."""

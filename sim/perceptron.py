@@ -318,6 +318,24 @@ def simulate_perceptron(
     selected = [0] + [1] * two_replicas + [0] * (bool(pushed) + len(pushed))
     half, twins = 1 + two_replicas, 2 + two_replicas
 
+    def observe(replica: int, place: int, shared: SharedTraining, field: Floats) -> None:
+        norm, weights = shared.norm(0), shared.weights
+        overlap[replica, place] = weights[0].mean()
+        if two_replicas:
+            shared.norm(1)  # refuses weights that diverge
+            distance[replica, place] = np.mean((weights[0] - weights[1]) ** 2)
+        if pushed:
+            answers = (weights[half:] - weights[0]) @ field / (dimensions * strength**2)
+            begun = np.array(pushed) < recorded[place]
+            response[replica, place] = np.where(begun, answers[1:], 0.0)
+            halved[replica, place] = 2 * answers[0] if begun[0] else 0.0
+        u = shared.fields(0)
+        margins = model.margins(shared.labels, u)
+        slope, _ = model.derivatives(shared.labels, u)
+        loss[replica, place], accuracy[replica, place] = model.losses(margins).mean(), (margins > 0).mean()
+        slopes[replica, place] = slope @ slope / len(slope)
+        quantiles[replica, place] = np.quantile(margins, QUANTILE_LEVELS) / math.sqrt(norm or 1.0)
+
     def run(replica: int, own: np.random.Generator, cancel: npt.NDArray[np.bool_]) -> None:
         shared = SharedTraining(model, training, selection, dimensions, selected, own)
         shared.active = np.arange(1 + two_replicas)
@@ -334,26 +352,10 @@ def simulate_perceptron(
                 shared.push(twins + number_of_field, field)
                 if number_of_field == 0:
                     shared.push(half, field / 2)
-            if t != recorded[place]:
-                continue
-            norm, weights = shared.norm(0), shared.weights
-            visited[place] = weights[0]
-            overlap[replica, place] = weights[0].mean()
-            if two_replicas:
-                shared.norm(1)
-                distance[replica, place] = np.mean((weights[0] - weights[1]) ** 2)
-            if pushed:
-                answers = (weights[half:] - weights[0]) @ field / (dimensions * strength**2)
-                begun = np.array(pushed) < t
-                response[replica, place] = np.where(begun, answers[1:], 0.0)
-                halved[replica, place] = 2 * answers[0] if begun[0] else 0.0
-            u = shared.fields(0)
-            margins = model.margins(shared.labels, u)
-            slope, _ = model.derivatives(shared.labels, u)
-            loss[replica, place], accuracy[replica, place] = model.losses(margins).mean(), (margins > 0).mean()
-            slopes[replica, place] = slope @ slope / len(slope)
-            quantiles[replica, place] = np.quantile(margins, QUANTILE_LEVELS) / math.sqrt(norm or 1.0)
-            place += 1
+            if t == recorded[place]:
+                observe(replica, place, shared, field)
+                visited[place] = shared.weights[0]
+                place += 1
         correlation[replica] = visited @ visited.T / dimensions
 
     done = run_replicas(run, replicas, rng, threads=threads, progress=progress)

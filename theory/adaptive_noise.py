@@ -390,4 +390,4 @@ def mean_passage_steps(
     if temperature == 0:
         raise ValueError("epsilon and gradient_noise are both 0: a passage needs noise")
     time = mean_escape_time(potential, diffusivity=temperature, start=start, target=target)
-    return time * (1 - momentum) / learning_rate
+    return time * (1 - float(momentum)) / float(learning_rate)

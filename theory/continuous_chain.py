@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from theory.absorbing import SMALLEST_EXIT, SUM_TOLERANCE, Absorption, Floats, average, distributions, whole_number
 
+HIGHEST_ORDER = 170
+"""Of a moment; 171! is no float."""
+
 
 @dataclass(frozen=True, eq=False)
 class ContinuousChain:
@@ -86,11 +89,14 @@ def moment(chain: ContinuousChain, order: int) -> float:
         [time^m]; ``inf`` if the target may never be reached.
 
     Raises:
-        ValueError: if the order is not a whole number >= 1.
+        ValueError: if the order is not a whole number from 1 to ``HIGHEST_ORDER``.
     """
     absorption = Absorption(chain.rates, chain.exits)
     total = np.ones(len(chain.exits))
-    for _ in range(whole_number("order", order, 1)):
+    order = whole_number("order", order, 1)
+    if order > HIGHEST_ORDER:
+        raise ValueError(f"order={order} must be {HIGHEST_ORDER} at most")
+    for _ in range(order):
         total = absorption.expected_total(total)
     return math.factorial(order) * float(average(chain.initial, total))
 

@@ -218,15 +218,15 @@ class CoolingLoop:
                 of a random drift of the network.
 
         Returns:
-            Var(e).
+            Var(e); ``inf`` beyond the largest float.
 
         Raises:
             ValueError: if the loop is unstable or the variance out of range.
         """
         self._check_stable()
-        if not 0 <= number("variance", variance) < math.inf:
+        if not 0 <= (checked := number("variance", variance)) < math.inf:
             raise ValueError(f"variance={variance} must be finite and >= 0")
-        return variance / (self.gain * (2 - self.gain))
+        return checked / (self.gain * (2 - self.gain))
 
     def oscillation_bound(self, largest_change: float) -> float:
         """The largest error that an unstable loop keeps if ln(rate) may change by so much only: (1 - 1 / r) of it.

@@ -299,7 +299,7 @@ def geometric_restart_mean(survival: npt.NDArray, probability: float, *, consume
     Args:
         survival: Psi(0..H), shape (..., H + 1), to an H where Psi vanishes or q^H is negligible.
         probability: p, 0 < p <= 1.
-        consumes_epoch: which of the two conventions, as in theory.markov_chain.geometric_mean.
+        consumes_epoch: which of the two conventions, as in theory.perturbed_chain.geometric_mean.
 
     Returns:
         Shape (...) [epochs]; ``inf`` where the restarts prevent every success.

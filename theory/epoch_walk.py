@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from theory.fokker_planck import GridChain, grid_chain
-from theory.law_arguments import nonnegative, positive
+from theory.law_arguments import keep_positive, nonnegative
 from theory.potentials import Potential, double_well, trap_with_barrier
 
 
@@ -40,10 +40,11 @@ class EpochWalk:
     limits: tuple[float, float]
 
     def __post_init__(self) -> None:
-        for name in ("diffusivity", "epoch", "time_step"):
-            positive(name, getattr(self, name))
+        keep_positive(self, "diffusivity", "epoch", "time_step")
         nonnegative("initial_deviation", self.initial_deviation)
-        low, high = self.limits
+        low, high = map(float, self.limits)
+        for name in ("initial_mean", "initial_deviation", "target"):  # numpy's short floats overflow sooner
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not (math.isfinite(low) and math.isfinite(high) and low < min(self.target, self.initial_mean)) or not (
             high > max(self.target, self.initial_mean)
         ):

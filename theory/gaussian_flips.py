@@ -117,9 +117,7 @@ class GaussianFlips:
         Raises:
             ValueError: for a temperature below 0 or above c.
         """
-        t = self._reachable(temperature)
-        flipped = np.abs(np.expm1(-LN2 * t / self.channels))
-        missing = np.expm1(LN2 * (1 - t / self.channels)) / 2  # 1 / 2 - flipped, without cancellation
+        flipped, missing = self._flips(self._reachable(temperature))
         with np.errstate(divide="ignore"):
             near = np.log(np.tan(math.pi * np.minimum(flipped, 0.25)))
             far = -np.log(np.tan(math.pi * np.minimum(missing, 0.25)))
@@ -139,10 +137,13 @@ class GaussianFlips:
         """
         t = self._reachable(temperature)
         # With p the share of flips, u / (1 + u^2) = sin(2 pi p) / 2 for u = tan(pi p).
-        flipped = np.abs(np.expm1(-LN2 * t / self.channels))
-        missing = np.expm1(LN2 * (1 - t / self.channels)) / 2
-        sine = np.sin(math.tau * np.minimum(flipped, missing))
+        sine = np.sin(math.tau * np.minimum(*self._flips(t)))
         return self.channels / (math.tau * LN2) * sine * np.exp2(t / self.channels)
+
+    def _flips(self, temperature: Floats) -> tuple[Floats, Floats]:
+        """The share p of channels that flip, and 1 / 2 - p, both without cancellation."""
+        flipped = np.abs(np.expm1(-LN2 * temperature / self.channels))
+        return flipped, np.expm1(LN2 * (1 - temperature / self.channels)) / 2
 
     def _reachable(self, temperature: npt.ArrayLike) -> Floats:
         t = checked_temperatures("temperature", temperature)

@@ -26,6 +26,7 @@ from theory.gradient_noise_base import FilteredNoise, GradientNoise, LagSums, Su
 from theory.heavy_ball import HeavyBall
 from theory.noise_arguments import (
     checked_batch_size,
+    checked_entry_probability,
     checked_rate,
     checked_scale,
     checked_variance,
@@ -248,13 +249,8 @@ class Persistent(GradientNoise):
         Raises:
             ValueError: for arguments out of range, or a probability to leave above 1.
         """
-        total, size = checked_batch_size(samples, batch_size)
-        fraction, entering = size / total, number("entry_probability", entry_probability)
-        if not 0 < entering <= 1 or entering * (1 - fraction) > fraction or fraction == 1:
-            raise ValueError(
-                f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = "
-                f"batch_size / samples = {fraction:g} < 1, or samples would leave with a probability above 1"
-            )
+        total, size, entering = checked_entry_probability(samples, batch_size, entry_probability)
+        fraction = size / total
         moment = checked_variance("example_second_moment", example_second_moment)
         return cls(1 - entering / fraction, moment * (1 - fraction) / size)
 

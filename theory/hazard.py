@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from theory.absorbing import whole_number
 from theory.estimate import Estimate
 from theory.survival import Floats, Survival
 
@@ -103,6 +104,7 @@ def constant_hazard_test(survival: Survival, start: int, stop: int | None = None
     stop = survival.horizon if stop is None else stop
     if not 0 <= start < stop <= survival.horizon:
         raise ValueError(f"start={start}, stop={stop} must satisfy 0 <= start < stop <= {survival.horizon}")
+    start, stop = whole_number("start", start, 0), whole_number("stop", stop, 1)
     if segments < 2:
         raise ValueError(f"segments={segments} must be >= 2")
     at_risk, events = survival.at_risk[start:stop], survival.events[start:stop]

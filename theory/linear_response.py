@@ -344,7 +344,7 @@ def chain_geometric_slope(chain: Chain, perturbation: npt.ArrayLike, *, consumes
     Args:
         chain: the chain.
         perturbation: K, row-stochastic, shape (n, n).
-        consumes_epoch: which of the two conventions of theory.markov_chain.geometric_mean.
+        consumes_epoch: which of the two conventions of theory.perturbed_chain.geometric_mean.
 
     Returns:
         [epochs], possibly ``inf``.

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from theory.absorbing import Floats
 from theory.noise_arguments import checked_rate, number
 
+TINY = float(np.finfo(float).tiny)
 LOSSES = ("square", "logistic", "squared_hinge", "perceptron")
 ACTIVATIONS = ("linear", "door")
 STRATUM = 8
@@ -199,21 +200,26 @@ class MixturePerceptron:
             In the common shape.
 
         Raises:
-            ValueError: unless C > 0 everywhere, and m is a number.
+            ValueError: unless C > 0 and both are finite everywhere.
 
         Example:
             >>> float(MixturePerceptron(1.0, 1.0).test_error(0.5, 1.0).round(6))  # Pr(normal < -0.5)
             0.308538
         """
+        m, square = np.asarray(overlap, dtype=float), np.asarray(norm, dtype=float)
+        if not ((square > 0) & (square < math.inf)).all():
+            bad = square[~((square > 0) & (square < math.inf))].flat[0]
+            raise ValueError(f"norm={bad} must be > 0 and finite: weights of zero have no side")
+        if not np.isfinite(m).all():
+            raise ValueError(f"overlap={m[~np.isfinite(m)].flat[0]} must be a number, and finite")
+        with np.errstate(over="ignore"):  # what is far on one side is there for certain
+            return np.clip(self._wrong_side(m, np.maximum(np.sqrt(self.noise_variance * square), TINY)), 0.0, 1.0)
+
+    def _wrong_side(self, m: Floats, width: Floats) -> Floats:
+        """The probability of v < 0, for fields with these standard deviations."""
         from scipy.special import ndtr
 
-        m, square = np.asarray(overlap, dtype=float), np.asarray(norm, dtype=float)
-        if not (square > 0).all():
-            raise ValueError(f"norm={square.min()} must be > 0: weights of zero have no side")
-        if np.isnan(m).any():
-            raise ValueError("overlap=nan must be a number")
-        width = np.sqrt(self.noise_variance * square)
-        total = np.zeros(np.broadcast_shapes(m.shape, square.shape))
+        total = np.zeros(np.broadcast_shapes(m.shape, width.shape))
         for c, y, probability in zip(self.centres, self.labels, self.probabilities, strict=True):
             if self.activation == "linear":
                 wrong = ndtr(-y * c * m / width)

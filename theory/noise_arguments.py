@@ -177,6 +177,30 @@ def checked_batch_size(samples: int, batch_size: int) -> tuple[int, int]:
     return total, whole_number("batch_size", batch_size, 1)
 
 
+def checked_entry_probability(samples: int, batch_size: int, entry_probability: float) -> tuple[int, int, float]:
+    """Check persistent batches, which samples enter and leave.
+
+    Args:
+        samples: N, the number of training samples.
+        batch_size: S, mean number of samples in a batch.
+        entry_probability: p, of a sample out of the batch to enter it, per update.
+
+    Returns:
+        N and S as ints, p as a float.
+
+    Raises:
+        ValueError: unless 1 <= S < N and, with b = S / N, 0 < p <= min(1, b / (1 - b)).
+    """
+    total, size = checked_batch_size(samples, batch_size)
+    fraction, entering = size / total, number("entry_probability", entry_probability)
+    if not 0 < entering <= 1 or entering * (1 - fraction) > fraction or fraction == 1:
+        raise ValueError(
+            f"entry_probability={entry_probability} must be > 0 and at most min(1, b / (1 - b)) with b = batch_size / "
+            f"samples = {fraction:g} < 1, or samples would leave with a probability above 1"
+        )
+    return total, size, entering
+
+
 def finite_frequencies(frequency: npt.ArrayLike) -> Floats:
     """Check frequencies.
 

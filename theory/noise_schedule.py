@@ -74,8 +74,10 @@ class NoiseSchedule:
             Epsilon >= 0, 0 where it has decayed below all floats.
 
         Raises:
-            ValueError: for a phase that is none.
+            ValueError: for a phase that is none, or steps that are no finite numbers >= 0.
         """
+        if not (0 <= steps_in_phase < math.inf and 0 <= step < math.inf):
+            raise ValueError(f"steps_in_phase={steps_in_phase} and step={step} must be whole numbers >= 0")
         kind = self.kind
         if kind == "none":
             return 0.0

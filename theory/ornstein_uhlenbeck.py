@@ -35,6 +35,9 @@ HIGHEST_TARGET = 37.0
 FARTHEST = 1e7
 """In units of sqrt(D / k); of larger numbers the digits that matter are lost."""
 
+HIGHEST_RATE = 1e100
+"""In units of k; beyond it the orders of the parabolic cylinder functions overflow."""
+
 LEAST_SURVIVAL = 1e-5
 """A hazard from an inverted transform, which is good to 1e-9, is asked for down to this survival."""
 
@@ -91,9 +94,14 @@ class OrnsteinUhlenbeck(PassageLaw):
         unit = math.sqrt(self.stiffness / self.diffusivity)
         return sign * self.start * unit, sign * self.target * unit
 
+    def _age(self, time: Floats) -> Floats:
+        """Time in units of 1 / k, neither zero nor infinite where t > 0."""
+        with np.errstate(over="ignore"):
+            return np.clip(self.stiffness * np.where(time > 0, time, 1.0), 1e-300, 1e300)
+
     def _shrunk(self, time: Floats) -> Floats:
         """The argument of erf for a target at 0: (x0 - a) sqrt(k / 2D) e^{-kt} / sqrt(1 - e^{-2kt})."""
-        age = self.stiffness * np.where(time > 0, time, 1.0)
+        age = self._age(time)
         distance = abs(self._ends[0]) / math.sqrt(2)
         return np.where(time > 0, distance * np.exp(-age) / np.sqrt(-np.expm1(-2 * age)), np.inf)
 
@@ -155,12 +163,17 @@ class OrnsteinUhlenbeck(PassageLaw):
         from scipy.special import erf
 
         shrunk = np.clip(self._shrunk(time), 1e-20, 1e100)
-        speed = np.log(self.stiffness) - np.log(-np.expm1(-2 * self.stiffness * np.where(time > 0, time, 1.0)))
+        speed = np.log(self.stiffness) - np.log(-np.expm1(-2 * self._age(time)))
         # In the exponent, since the speed may overflow where the Gaussian is zero.
         logarithm = speed + np.log(2 / math.sqrt(math.pi) * shrunk / erf(shrunk)) - shrunk**2
         return np.where(time > 0, np.exp(logarithm), 0.0)[()]
 
     def _real(self, rate: float) -> PassageTransform:
+        if not rate <= HIGHEST_RATE * self.stiffness:
+            raise ValueError(
+                f"rate={rate} is {rate / self.stiffness:.4g} times the stiffness={self.stiffness}; at most "
+                f"{HIGHEST_RATE:g} times is resolved"
+            )
         return passage_transform(rate / self.stiffness, *self._ends)
 
     def laplace(self, rate: float) -> float:
@@ -189,7 +202,7 @@ class OrnsteinUhlenbeck(PassageLaw):
         for j in range(order + 1):
             integral = float(invert(lambda s, j=j: self.transform(s + rate) / s ** (j + 1), upper))
             total += (-1) ** j * math.perm(order, j) * upper ** (order - j) * integral
-        return total
+        return min(max(total, 0.0), upper ** (order + 1) / (order + 1))
 
     def _derivative(self, order: int, rate: float) -> float:
         """(-1)^n d^n / dr^n of int e^{-rt} Psi dt by Cauchy's formula, on half of the way to the singularities."""

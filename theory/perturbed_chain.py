@@ -33,10 +33,14 @@ class _Stretch:
     exits: Floats  # S_P e = Pr(T <= P), not 1 - Q^P 1, which would cancel
 
 
-def _stretch(chain: Chain, interval: int) -> _Stretch:
-    interval = whole_number("interval", interval, 1)
-    if interval > MOST_EPOCHS:
+def _checked_interval(interval: int) -> int:
+    if (interval := whole_number("interval", interval, 1)) > MOST_EPOCHS:
         raise ValueError(f"interval={interval} must be {MOST_EPOCHS} epochs at most")
+    return interval
+
+
+def _stretch(chain: Chain, interval: int) -> _Stretch:
+    interval = _checked_interval(interval)
     alive, exits = np.ones(chain.states), chain.exits
     duration, duration_squared, total_exits = (np.zeros(chain.states) for _ in range(3))
     for t in range(interval):
@@ -295,10 +299,8 @@ def perturbed_survivors(chain: Chain, perturbation: npt.ArrayLike, interval: int
         >>> perturbed_survivors(toy.chain, toy.perturbation, 100).initial.round(6).tolist()
         [0.0, 0.0, 2.9e-05, 0.999971]
     """
-    if (interval := whole_number("interval", interval, 1)) > MOST_EPOCHS:
-        raise ValueError(f"interval={interval} must be {MOST_EPOCHS} epochs at most")
     law = chain.initial
-    for epoch in range(1, interval + 1):
+    for epoch in range(1, _checked_interval(interval) + 1):
         law = law @ chain.transient
         if law.sum() == 0:
             raise ValueError(f"interval={interval}: no run survives epoch {epoch}, so none is perturbed; take less")

@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from theory.absorbing import whole_number
+from theory.bootstrap import bootstrap_weights, percentile_interval
 from theory.discrete_resetting import check_interval
-from theory.estimate import Estimate, bootstrap_weights, percentile_interval
+from theory.estimate import Estimate
 from theory.hazard import HazardTest
 from theory.influence import influence
 from theory.perturbation import predicted_mean, predicted_restricted_mean
@@ -89,9 +91,7 @@ class PerturbationData:
     ) -> None:
         self.unperturbed = unperturbed
         self.perturbed_once = perturbed_once
-        self.horizon = unperturbed.horizon if horizon is None else horizon
-        if self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} must be >= 1")
+        self.horizon = whole_number("horizon", unperturbed.horizon if horizon is None else horizon, 1)
         Survival.of(unperturbed).at(self.horizon)  # refuses a horizon that the data do not reach
         self._weights = bootstrap_weights(unperturbed.n, replicates, rng)
         self._counts = unperturbed.counts(horizon=self.horizon)

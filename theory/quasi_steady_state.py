@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from theory.estimate import bootstrap_weights, percentile_interval
+from theory.absorbing import whole_number
+from theory.bootstrap import bootstrap_weights, percentile_interval
+from theory.law_arguments import LARGEST
 from theory.survival import FirstPassages, Floats
 
 TOLERANCES = {"wasserstein": 0.25, "kolmogorov_smirnov": 0.1}
@@ -75,7 +77,11 @@ def survivors(values: Floats, first_passages: FirstPassages) -> npt.NDArray[np.b
         raise ValueError(f"values of shape {values.shape} do not belong to {first_passages.n} runs")
     epochs = np.arange(1, values.shape[1] + 1)
     alive = (first_passages.times[:, None] > epochs) | ~first_passages.observed[:, None]
-    return alive & np.isfinite(values)
+    alive &= np.isfinite(values)
+    largest = np.abs(values).max(initial=0.0, where=alive)
+    if largest > LARGEST:
+        raise ValueError(f"values has an entry of size {largest}; at most {LARGEST:g} is allowed: choose other units")
+    return alive
 
 
 def stationarity(
@@ -268,6 +274,7 @@ def _checked_reference(reference: tuple[int, int], alive: npt.NDArray[np.bool_])
     first, last = reference
     if not 1 <= first <= last <= alive.shape[1]:
         raise ValueError(f"reference={reference} must be two epochs between 1 and {alive.shape[1]}, in order")
+    first, last = whole_number("reference", first, 1), whole_number("reference", last, 1)
     if alive[:, first - 1 : last].sum(axis=0).max() < 2:
         raise ValueError(f"fewer than two runs survive epochs {first} to {last}: there is no reference distribution")
     return first, last

@@ -75,7 +75,7 @@ def reweighted_sums(
     """
     duration, success = np.empty(len(trajectories)), np.empty(len(trajectories))
     for i, trajectory in enumerate(trajectories):
-        states = np.asarray(trajectory)
+        states = np.atleast_1d(trajectory)
         epochs = np.arange(1, len(states) + 1)
         p = np.broadcast_to(np.asarray(restart_probability(states, epochs), dtype=float), len(states))
         if not ((p >= 0) & (p <= 1)).all():
