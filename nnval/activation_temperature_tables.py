@@ -9,7 +9,7 @@ import numpy as np
 
 from nnval.activation_temperature_study import CoolingStudy, StageSweeps
 from nnval.engine.config import TrainingConfig
-from nnval.tables import Table
+from nnval.tables import Table, median_text
 from theory.absorbing import Floats
 from theory.estimate import Estimate
 
@@ -95,12 +95,6 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.{digits}f} +- {error:.{digits}f}"
 
 
-def _median(values: Floats, digits: str = ".2g") -> str:
-    """Of what is there."""
-    known = values[np.isfinite(values)]
-    return f"{np.median(known):{digits}}" if known.size else "-"
-
-
 def results_table(result: CoolingStudy) -> Table:
     """What each schedule came to with each budget.
 
@@ -121,10 +115,10 @@ def results_table(result: CoolingStudy) -> Table:
                 runs.schedule.label,
                 f"{int(trained.sum())} of {len(trained)}",
                 percent(runs.error),
-                _median(runs.rate),
+                median_text(runs.rate),
                 _largest(runs.rate),
-                _median(runs.starts),
-                _median(runs.tracking_errors),
+                median_text(runs.starts),
+                median_text(runs.tracking_errors),
                 f"{np.median(cap):.0%}" if np.isfinite(cap).all() else "-",
                 f"{np.median(runs.overhead):.0%}" if np.isfinite(runs.overhead).all() else "-",
             )
@@ -246,11 +240,11 @@ def links_table(result: CoolingStudy) -> Table:
                     name,
                     count,
                     _range(fit.location, ".1f"),
-                    _median(fit.sigma, ".2f"),
+                    median_text(fit.sigma, ".2f"),
                     _range(fit.sigma, ".2f"),
-                    _median(fit.error, ".3f"),
-                    _median(fit.exponent, ".2f"),
-                    _median(fit.cloglog_error, ".3f"),
+                    median_text(fit.error, ".3f"),
+                    median_text(fit.exponent, ".2f"),
+                    median_text(fit.cloglog_error, ".3f"),
                 )
             )
     header = ("schedule", "layer", "fits", "mu", "sigma", "its range", "error in P", "exponent", "error in P, cloglog")

@@ -10,7 +10,7 @@ from nnval.adaptive_noise_statistics import CLAIMS, FINDINGS
 from nnval.adaptive_noise_study import QUANTITIES, MethodRuns, NoiseStudy
 from nnval.experiment_words import network_words
 from nnval.paired_differences import PairedDifference
-from nnval.tables import Table, plus_minus
+from nnval.tables import Table, median_text, plus_minus
 from theory.absorbing import Floats
 from theory.estimate import Estimate
 
@@ -88,11 +88,6 @@ def _mean(values: Floats) -> str:
     return plus_minus(Estimate.from_samples(known)) if len(known) > 1 else "-"
 
 
-def _median(values: Floats, digits: str) -> str:
-    known = values[np.isfinite(values)]
-    return f"{np.median(known):{digits}}" if known.size else "-"
-
-
 def _ratio(estimate: Estimate) -> str:
     if estimate.standard_error < 1e-12:  # such as of runs that all missed the target: that is no certainty
         return f"{estimate.value:.2f} (-)"
@@ -166,7 +161,7 @@ def accuracy_table(result: NoiseStudy) -> Table:
             _mean(100 * runs.validation_accuracy[:, -1]),
             _mean(100 * runs.test_accuracy),
             _mean(100 * runs.best_test_accuracy),
-            _median(runs.best_epoch.astype(float), ".0f"),
+            median_text(runs.best_epoch.astype(float), ".0f"),
         )
         for runs in result.runs
     )
@@ -196,9 +191,9 @@ def phases_table(result: NoiseStudy) -> Table:
             (
                 method_name(runs.method.name),
                 *shares,
-                _median(runs.changes, ".0f"),
-                _median(runs.mean_square, ".3g"),
-                _median(runs.noise_ratio, ".3g"),
+                median_text(runs.changes, ".0f"),
+                median_text(runs.mean_square, ".3g"),
+                median_text(runs.noise_ratio, ".3g"),
                 f"{100 * np.nanmedian(runs.overhead):.0f}%" if np.isfinite(runs.overhead).any() else "-",
             )
         )

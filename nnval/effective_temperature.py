@@ -41,6 +41,7 @@ from nnval.measure.replicas import replica_distance
 from nnval.paired_trainings import PairedTrainings, Progress, SharedSeed, Task, described, seeds_of, settled
 from sim.batch_order import batches_per_epoch
 from sim.random_streams import stream
+from theory.absorbing import Floats
 from theory.gradient_noise import WhiteNoise
 from theory.noise_arguments import number
 from theory.weight_variance import stationary_variances
@@ -73,8 +74,8 @@ def run_effective_temperature(
         The result. A finished run is only read.
 
     Raises:
-        ValueError: for data, networks (Dropout, BatchNorm) or orders that this can't be done with, or if a training
-            diverges.
+        ValueError: for data, networks (Dropout, BatchNorm) or orders that this can't be done with, if a training
+            diverges, or if no condition has a temperature.
         RunDirectoryError, StorageError, Interrupted: see ``PairedTrainings.records``.
 
     Example:
@@ -119,8 +120,14 @@ def run_effective_temperature(
     records = trainings.records(progress=progress, checkpoint_seconds=checkpoint_seconds, threads=threads)
     found = dict(zip(tasks, records, strict=True))
     conditions = tuple(
-        _condition(*each, [found[member, each] for member in config.members]) for each in config.conditions
+        ConditionResult.of_records(*each, [found[member, each] for member in config.members])
+        for each in config.conditions
     )
+    if not any(each.is_known for each in conditions):
+        raise ValueError(
+            "in no condition two seeds have a direction that responds to the field as near a minimum: train longer, or "
+            f"take a smaller field={config.field:g} or fewer than directions={config.directions}, in another directory"
+        )
     stops = widths_when_stopped(conditions, config.epochs, config.early)
     return EffectiveTemperature(
         config=config,
@@ -138,31 +145,6 @@ def run_effective_temperature(
 def _place(order: str, size: int) -> str:
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in order)
     return f"{name}_{size}"
-
-
-def _condition(order: str, size: int, records: list[dict[str, Any]]) -> ConditionResult:
-    def column(name: str) -> Any:
-        return np.array([record[name] for record in records], dtype=float)
-
-    return ConditionResult(
-        order,
-        size,
-        {name: column(name) for name in MEASURED},
-        {name: np.array([record["rest"][name] for record in records]) for name in MEASURED},
-        *(
-            column(name)
-            for name in (
-                "temperature",
-                "predicted_temperature",
-                "slope",
-                "predicted_slope",
-                "response",
-                "linearity",
-                "drift",
-            )
-        ),
-        unanswered=np.array([record.get("unanswered", 0) for record in records]),
-    )
 
 
 class _Experiment:
@@ -371,13 +353,16 @@ class _Experiment:
         halves = heat.half_responses[:, longest].mean(0)
         answered = np.minimum(responses, halves) > _LEAST_RESPONSE * predicted_x[-1]
         answered &= (integrated > _LEAST_RESPONSE * predicted_x.sum(0)) & near_a_minimum
-        if not answered.any():
-            raise ValueError(
-                f"{self._name} with batches of {self._batch_size}, seed {self._seed.member}: no direction responds to "
-                f"the field as near a minimum, {responses / predicted_x[-1]} of theory; train longer, or take a "
-                f"smaller field={config.field:g} or fewer than directions={config.directions}, in another directory"
-            )
-        slow = (heat.fluctuations(epoch).mean(0).sum(0)[answered] / integrated[answered]).mean()
+
+        def over(values: Floats) -> Any:
+            """Mean over the directions that respond; None if there are none."""
+            there = values[..., answered]
+            return there.mean(axis=-1).tolist() if answered.any() else np.full(there.shape[:-1], None).tolist()
+
+        def ratio(above: Floats, below: Floats) -> Floats:
+            return np.divide(above, below, out=np.ones_like(above), where=answered)
+
+        response = over(np.log(ratio(responses, predicted_x[-1])))
         predicted_slow = (predicted["epoch"].temperatures * predicted_x).sum(0) / predicted_x.sum(0)
         columns = {name: [row[name] for row in self._rows] for name in ("epoch", *MEASURED)}
         return {
@@ -385,15 +370,15 @@ class _Experiment:
             **columns,
             "rest": {name: self._rest[name] for name in MEASURED},
             "curvature": curvature.tolist(),
-            "temperature": heat.temperatures(lags)[:, answered].mean(1).tolist(),
-            "predicted_temperature": predicted["lags"].temperatures[:, answered].mean(1).tolist(),
-            "slope": [float(heat.temperatures([1])[0, answered].mean()), float(slow)],
-            "predicted_slope": [
-                float(predicted["lags"].temperatures[0, answered].mean()),
-                float(predicted_slow[answered].mean()),
+            "temperature": over(heat.temperatures(lags)),
+            "predicted_temperature": over(predicted["lags"].temperatures),
+            "slope": [
+                over(heat.temperatures([1])[0]),
+                over(ratio(heat.fluctuations(epoch).mean(0).sum(0), integrated)),
             ],
-            "response": math.exp(float(np.log((responses / predicted_x[-1])[answered]).mean())),
-            "linearity": float((responses / halves)[answered].mean()),
+            "predicted_slope": [over(predicted["lags"].temperatures[0]), over(predicted_slow)],
+            "response": None if response is None else math.exp(response),
+            "linearity": over(ratio(responses, halves)),
             "unanswered": int((~answered).sum()),
             "drift": float(np.median(heat.drift)),
         }

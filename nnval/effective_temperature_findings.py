@@ -109,7 +109,13 @@ def findings_of(conditions: Sequence[ConditionResult], stops: Mapping[tuple[str,
 
     def chance(groups: list[list[int]]) -> float:
         """Standard deviation of the mean correlation if each seed had its values in random order."""
-        return math.sqrt(sum(1 / (len(group) - 1) for group in groups)) / len(groups) / math.sqrt(len(seeds))
+        variances = []
+        for seed in seeds:
+            sizes = [int(np.isfinite(heat[group, seed]).sum()) for group in groups]
+            known = [1 / (size - 1) for size in sizes if size > 1]
+            if known:
+                variances.append(sum(known) / len(known) ** 2)
+        return math.sqrt(sum(variances)) / len(variances)
 
     def correlation(values: Floats, groups: list[list[int]]) -> Estimate | None:
         of_seeds = []
@@ -153,12 +159,12 @@ def theory_comparisons(
         stationary: median drift beyond which a condition is outside the regime of the theory.
 
     Returns:
-        Comparisons whose verdicts hold together at 1 %.
+        Comparisons whose verdicts hold together at 1 %; none for conditions in which fewer than two seeds respond.
     """
     compared = []
     one = Estimate(1.0, 0.0, 1)
     slow = TEMPERATURES.index("slow")
-    for each in conditions:
+    for each in (condition for condition in conditions if condition.is_known):
         drift = float(np.mean(each.drift))
         reasons = [f"still on its way: the runs drift together by {drift:.2g}"] if drift > stationary else []
         if each.unanswered.any():
@@ -170,5 +176,6 @@ def theory_comparisons(
         ):
             label = f"{name}, {each.order}, S={each.batch_size}"
             why = reasons if about_theory or each.unanswered.any() else []
-            compared.append(compare(label, one, Estimate.from_samples(values), margin=tolerance, reasons=why))
+            measured = Estimate.from_samples(values[each.responds])
+            compared.append(compare(label, one, measured, margin=tolerance, reasons=why))
     return tuple(holm(compared))

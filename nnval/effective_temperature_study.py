@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +155,9 @@ class EffectiveTemperatureConfig(PairedConfig):
         return tuple(spaced.tolist())
 
 
+_HEAT = ("temperature", "predicted_temperature", "slope", "predicted_slope", "response", "linearity", "drift")
+
+
 @dataclass(frozen=True, eq=False)
 class ConditionResult:
     """What one order of batches of one size did, seed by seed (n seeds).
@@ -171,7 +175,7 @@ class ConditionResult:
         linearity: X in the whole field over X in half of it, at the longest lag, mean over directions, (n,).
         drift: median over directions of ``Heat.drift``, (n,).
         unanswered: directions without the response of a minimum, or steeper than is stable, which the means leave
-            out, (n,).
+            out, (n,). Where none is left, temperatures, slopes, response and linearity are nan.
     """
 
     order: str
@@ -186,6 +190,32 @@ class ConditionResult:
     linearity: Floats
     drift: Floats
     unanswered: npt.NDArray[np.int_]
+
+    @classmethod
+    def of_records(cls, order: str, batch_size: int, records: Sequence[Mapping[str, Any]]) -> "ConditionResult":
+        """What the networks of all seeds have left on disk."""
+
+        def column(name: str) -> Any:
+            return np.array([record[name] for record in records], dtype=float)
+
+        return cls(
+            order,
+            batch_size,
+            curves={name: column(name) for name in MEASURED},
+            rest={name: np.array([record["rest"][name] for record in records]) for name in MEASURED},
+            **{name: column(name) for name in _HEAT},
+            unanswered=np.array([record.get("unanswered", 0) for record in records]),
+        )
+
+    @property
+    def responds(self) -> npt.NDArray[np.bool_]:
+        """Which seeds have a direction with the response of a minimum, and so a temperature, (n,)."""
+        return np.isfinite(self.response)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether two seeds at least have a temperature."""
+        return int(self.responds.sum()) >= 2
 
 
 @dataclass(frozen=True)

@@ -80,15 +80,15 @@ def temperatures_table(result: EffectiveTemperature) -> Table:
         result: finished.
 
     Returns:
-        A row for each condition; means over seeds.
+        A row for each condition; means over the seeds with a direction that responds, see `silence`.
     """
     rows = []
     for each in result.conditions:
         found: list[str] = []
         for place in range(len(TEMPERATURES)):
-            found.append(short(Estimate.from_samples(each.slope[:, place])))
-            found.append(f"{each.predicted_slope[:, place].mean():.3g}")
-        found.append(short(Estimate.from_samples(each.response)))
+            found.append(_of_known(each.slope[:, place]))
+            found.append(f"{each.predicted_slope[each.responds, place].mean():.3g}" if each.responds.any() else "-")
+        found.append(_of_known(each.response))
         rows.append((*_key(each), *found, f"{each.drift.mean():.2g}"))
     header = ("order", "S", "n", "T fast", "theory", "T slow", "theory", "response / theory", "drift")
     return Table(header, tuple(rows))
@@ -119,6 +119,28 @@ def _key(condition: ConditionResult) -> tuple[str, int, int]:
 def _of_seeds(values: Floats) -> tuple[str, int]:
     there = values[np.isfinite(values)]
     return (short(Estimate.from_samples(there)) if len(there) > 1 else "-", len(there))
+
+
+def _of_known(values: Floats) -> str:
+    text, n = _of_seeds(values)
+    return text if n in (0, len(values)) else f"{text} (n={n})"
+
+
+def silence(result: EffectiveTemperature) -> str:
+    """Where there is no temperature, in words; empty if there is one everywhere.
+
+    Args:
+        result: finished.
+
+    Returns:
+        A sentence.
+    """
+    rows = ", ".join(
+        f"{each.order.replace('_', ' ')}, S={each.batch_size} ({(~each.responds).sum()} of {len(each.responds)} seeds)"
+        for each in result.conditions
+        if not each.responds.all()
+    )
+    return f"No direction with the response of a minimum, and so no temperature: {rows}." if rows else ""
 
 
 def widths_table(result: EffectiveTemperature, width: str) -> Table:
@@ -218,7 +240,9 @@ def conclusions(result: EffectiveTemperature) -> list[str]:
         lines.append(f"No disagreement with linear theory is shown in {len(judged)} comparisons, {granted}.")
     if len(judged) < len(result.comparisons):
         lines.append("The others are outside its regime, as those networks were still on their way or did not respond.")
-    silent = [each for each in result.conditions if each.unanswered.any()]
+    if nowhere := silence(result):
+        lines.append(nowhere)
+    silent = [each for each in result.conditions if each.unanswered.any() and each.responds.all()]
     if silent:
         rows = ", ".join(
             f"{each.order.replace('_', ' ')}, S={each.batch_size} ({each.unanswered.sum()})" for each in silent
@@ -257,6 +281,11 @@ def findings_json(result: EffectiveTemperature) -> list[dict[str, Any]]:
     ]
 
 
+def _cells(*numbers: float) -> list[float | None]:
+    """Of a table; empty where there is no number."""
+    return [None if np.isnan(value) else float(value) for value in numbers]
+
+
 def arrays(result: EffectiveTemperature) -> dict[str, Table]:
     """Every number of the experiment: file name -> table.
 
@@ -275,15 +304,13 @@ def arrays(result: EffectiveTemperature) -> dict[str, Table]:
                 curves.append((*key, epoch, *(float(each.curves[name][row, column]) for name in MEASURED)))
             for column, lag in enumerate(lags):
                 numbers = each.temperature[row, column], each.predicted_temperature[row, column]
-                temperatures.append((*key, lag, *map(float, numbers)))
+                temperatures.append((*key, lag, *_cells(*numbers)))
             widths = [float(result.stops[stop, width][place, row]) for width in WIDTHS for stop in STOPS]
             seeds.append(
                 (
                     *key,
-                    *map(float, [*each.slope[row], *each.predicted_slope[row], each.response[row]]),
-                    float(each.linearity[row]),
-                    float(each.drift[row]),
-                    *(None if np.isnan(width) else width for width in widths),
+                    *_cells(*each.slope[row], *each.predicted_slope[row], each.response[row], each.linearity[row]),
+                    *_cells(each.drift[row], *widths),
                 )
             )
     key = ("order", "batch_size", "seed")

@@ -20,6 +20,34 @@ def data_name(training: TrainingConfig) -> str:
     return training.data
 
 
+def network_name(training: TrainingConfig) -> str:
+    """The kind of network, with the widths of one that has no others.
+
+    Args:
+        training: of it.
+
+    Example:
+        >>> network_name(TrainingConfig(hidden=(8,))), network_name(TrainingConfig(model="lenet"))
+        ('mlp [8]', 'lenet')
+    """
+    return f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
+
+
+def data_words(training: TrainingConfig, samples: int | None) -> str:
+    """What a network is trained on.
+
+    Args:
+        training: of it.
+        samples: of the training; None for all there are.
+
+    Example:
+        >>> data_words(TrainingConfig(label_noise=0.2), 500)
+        '500 images of digits, 20% of the labels wrong'
+    """
+    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
+    return f"{'all' if samples is None else samples} images of {data_name(training)}{noise}"
+
+
 def network_words(training: TrainingConfig, weights: int, samples: int | None) -> str:
     """The network and its data.
 
@@ -32,7 +60,4 @@ def network_words(training: TrainingConfig, weights: int, samples: int | None) -
         >>> network_words(TrainingConfig(hidden=(8,), label_noise=0.2), 600, 500)
         'mlp [8], 600 weights, on 500 images of digits, 20% of the labels wrong'
     """
-    network = f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
-    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
-    number = "all" if samples is None else samples
-    return f"{network}, {weights} weights, on {number} images of {data_name(training)}{noise}"
+    return f"{network_name(training)}, {weights} weights, on {data_words(training, samples)}"

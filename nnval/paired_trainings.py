@@ -33,9 +33,8 @@ from nnval.engine.loop import InitialWeights
 from nnval.engine.models import build_model
 from nnval.engine.stopping import Stop, stop_on_interrupt
 from sim.batch_order import reshuffled
+from sim.ensemble import Progress
 from sim.random_streams import CountedStream
-
-Progress = Callable[[int, int, str], None]
 
 
 class Training(Protocol):
@@ -131,7 +130,7 @@ class PairedTrainings:
         """
         if not checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds={checkpoint_seconds} must be >= 0; 0 saves after each epoch")
-        if disk.check_run(self._directory, self._description) and all(map(self._is_done, self._tasks)):
+        if disk.check_run(self._directory, self._description) and all(map(self._is_tidy, self._tasks)):
             return [self._record(task) for task in self._tasks]
         device = torch.device(self._training.device)
         with (
@@ -154,6 +153,10 @@ class PairedTrainings:
     def _is_done(self, task: Task) -> bool:
         return self._path(task, "json").exists()
 
+    def _is_tidy(self, task: Task) -> bool:
+        """Whether it is done and its checkpoint gone: a killed process may have had no time for that."""
+        return self._is_done(task) and not self._path(task, "pt").exists()
+
     def _record(self, task: Task) -> dict[str, Any]:
         path = self._path(task, "json")
         found = disk.read_json(path)
@@ -164,6 +167,9 @@ class PairedTrainings:
     def _train_missing(self, stop: Stop, progress: Progress | None, checkpoint_seconds: float) -> None:
         total = sum(task.epochs for task in self._tasks)
         missing = [task for task in self._tasks if not self._is_done(task)]
+        for task in self._tasks:
+            if task not in missing:
+                disk.remove(self._path(task, "pt"))
         done = total - sum(task.epochs for task in missing)
         for task in missing:
             disk.make_directory(self._path(task, "json").parent)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nnval.protocol_evidence import UNPERTURBED, Measured, ProtocolEvidence
 from sim.random_streams import stream
-from theory.estimate import bootstrap_weights
+from theory.bootstrap import bootstrap_weights
 from theory.perturbation import predicted_restricted_mean
 from theory.predicted_time import Prediction
 from theory.prediction import PerturbationData

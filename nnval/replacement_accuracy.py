@@ -30,7 +30,7 @@ from nnval.engine.optimizers import Optimizer
 from nnval.engine.schedules import learning_rates
 from nnval.engine.stack import Epoch, Execution, executions
 from nnval.engine.stopping import Stop, stop_on_interrupt
-from nnval.measure.batch_orders import BatchOrder
+from nnval.measure.batch_orders import BatchOrder, order_file
 from sim.random_streams import CountedStream, stream
 from theory.estimate import Estimate
 
@@ -167,8 +167,7 @@ class _Pairs:
             parts = []
             for first in range(0, len(members), BLOCK):
                 block = members[first : first + BLOCK]
-                name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in order.label)
-                path = self._directory / f"{name}_{block[0]:04d}-{block[-1]:04d}.json"
+                path = self._directory / f"{order_file(order.label)}_{block[0]:04d}-{block[-1]:04d}.json"
                 if not path.exists():
                     values = self._train(order, block)
                     disk.write_json(path, [None if math.isnan(value) else value for value in values])

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from nnval.engine import run_directory as disk
+from nnval.experiment_words import data_words, network_name
 from nnval.study import PeriodicRun, Protocol, Study, measured_speed_up
-from nnval.tables import PREDICTION_COLUMNS, Table, plus_minus, prediction_rows
+from nnval.tables import LOOSE_WORDS, PREDICTION_COLUMNS, Table, is_loose, plus_minus, prediction_rows
 from theory.estimate import Comparison, Estimate
 from theory.predicted_time import Prediction, best_prediction
 
@@ -33,7 +34,7 @@ def comparison_table(study: Study) -> tuple[Table, tuple[str, ...]]:
 
     def verdict(comparison: Comparison) -> str:
         numbers = []
-        for reason in comparison.reasons:
+        for reason in (*comparison.reasons, *([LOOSE_WORDS] if is_loose(comparison) else [])):
             text = _without_interval(reason)
             if text not in notes:
                 notes.append(text)
@@ -113,10 +114,9 @@ def facts(study: Study) -> list[tuple[str, str]]:
     training, horizon = study.config.training, study.config.training.epochs
     mean = study.survival.restricted_mean(horizon)
     unfinished = float(study.survival.at(horizon))
-    network = f"{training.model} {list(training.hidden)}" if training.model == "mlp" else training.model
-    noise = f", {training.label_noise:.0%} of the labels wrong" if training.label_noise else ""
+    runs = f"{training.members} x {network_name(training)} on {data_words(training, training.train_size)}"
     lines = [
-        ("training", f"{training.members} x {network} on {training.train_size} images of {training.data}{noise}"),
+        ("training", runs),
         ("target", f"validation accuracy >= {study.target:g} within {horizon} epochs"),
         ("unperturbed", f"{unfinished:.0%} of the runs do not get there; E[min(T, {horizon})] = {plus_minus(mean)}"),
     ]

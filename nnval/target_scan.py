@@ -1,13 +1,12 @@
 """Advice at several targets: which protocol is the fastest to each."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nnval.advice import READING, Advice, Source, advise, as_curves
 from nnval.protocol_evidence import PerturbedCurves
-
-Progress = Callable[[int, int, str], None]
+from sim.ensemble import Progress
 
 
 @dataclass(frozen=True, eq=False)

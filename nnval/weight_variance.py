@@ -17,7 +17,6 @@ Reference: [kuhn2023] the measurement on LeNet; the protocol here is ours
 
 import dataclasses
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from nnval.engine.ensemble import train_ensemble
 from nnval.engine.models import build_model
 from nnval.engine.stack import ChainExecution
 from nnval.measure.batch_gradients import BatchGradients
+from nnval.measure.batch_orders import order_file
 from nnval.measure.example_variance import example_variance
 from nnval.measure.fluctuations import epoch_sums
 from nnval.measure.full_loss import FullLoss
@@ -44,11 +44,10 @@ from nnval.measure.weight_recording import record_weights
 from nnval.weight_variance_comparison import OrderResult, Spectrum, checked_tolerance, compared
 from nnval.weight_variance_config import VarianceConfig
 from sim.batch_order import batches_per_epoch
+from sim.ensemble import Progress
 from sim.random_streams import stream
 
 __all__ = ["OrderResult", "Spectrum", "VarianceConfig", "VarianceResult", "measure_weight_variance"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +186,7 @@ def measure_weight_variance(
                 gradients[order],
                 settled.final_weights[0],
                 spectrum["directions"],
-                directory / _place(order),
+                directory / order_file(order),
                 progress=stages.of(each),
                 threads=threads,
             )
@@ -227,10 +226,6 @@ def _settled(config: VarianceConfig, directory: Path, data: ImageData) -> tuple[
     device = resolve_device(name)
     training = dataclasses.replace(config.training, device=str(device), data_sha256=data.sha256)
     return dataclasses.replace(config, training=training), device
-
-
-def _place(order: str) -> str:
-    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in order)
 
 
 def _trained(run: Path, config: VarianceConfig, loss: FullLoss) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nnval.measure.batch_orders import order_file
 from nnval.tables import Table
 from nnval.weight_variance_comparison import OrderResult
-from nnval.weight_variance_study import VarianceStudy, order_file
+from nnval.weight_variance_study import VarianceStudy
 from nnval.weight_variance_tables import QUANTITIES
 from theory.estimate import Comparison, Estimate
 

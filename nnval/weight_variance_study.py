@@ -10,7 +10,7 @@ At fixed weights theory must hold whatever the network is: what is tested there 
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +21,16 @@ from nnval.engine import run_directory as disk
 from nnval.engine.datasets import ImageData
 from nnval.engine.device import resolve_device, thread_count
 from nnval.engine.models import build_model
+from nnval.measure.batch_orders import order_file
 from nnval.measure.full_loss import FullLoss
 from nnval.measure.gradient_noise import Commutation, measure_gradient_noise
 from nnval.measure.recording_files import load_recording, saved_arrays
 from nnval.replacement_accuracy import ReplacementAccuracy
 from nnval.weight_variance import VarianceResult
 from nnval.weight_variance_scan import ScanPoint
+from sim.ensemble import Progress
 from sim.random_streams import stream
 from theory.estimate import Comparison, Estimate, compare, holm
-
-Progress = Callable[[int, int, str], None]
 
 AUTOCOVARIANCE = "autocovariance"
 
@@ -141,16 +141,6 @@ def frozen_noise(
                 )
                 disk.write_whole(paths[order.order.label], target.getvalue())
     return tuple(_read(order.order.label, paths[order.order.label], order.batches_per_epoch) for order in result.orders)
-
-
-def order_file(label: str) -> str:
-    """The label of an order of batches, as part of a file's name.
-
-    Example:
-        >>> order_file("reshuffled:every=3")
-        'reshuffled_every_3'
-    """
-    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in label)
 
 
 def _lags(batches: int) -> list[int]:

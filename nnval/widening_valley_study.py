@@ -5,19 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from nnval.drop_in.anti_pgd import DISTRIBUTIONS
 from nnval.engine.config import TrainingConfig
 from nnval.noisy_descent import METHODS
 from nnval.paired_config import PairedConfig
 from nnval.paired_differences import PairedDifference, paired_differences
-from theory.absorbing import whole_number
+from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.noise_arguments import checked_scale
-
-Floats = npt.NDArray[np.float64]
 
 PAIRS = (
     ("anti_pgd", "pgd"),

@@ -93,7 +93,10 @@ class Perturber:
             learning rates back to what they are now: construct the Perturber before training.
         when: instead of ``interval``: ``at(...)``, ``geometric(...)`` or any function of the completed epoch.
         generator: where all numbers come from; its state is part of ``state_dict``.
-        init_fn: see ``Perturbation.apply``.
+        init_fn: see ``Perturbation.apply``. It must not seed torch's global generator (``torch.manual_seed``,
+            ``seed_everything``): every fresh network would be the same one, and every restart the same run again; the
+            loop's own random numbers go on undisturbed. What it seeds or draws of numpy's and Python's global
+            generators is not undone, and the loop goes on from there.
 
     Attributes:
         count: how often it has acted.

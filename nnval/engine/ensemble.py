@@ -6,9 +6,7 @@ any number of processes may train in one directory: each takes blocks that are f
 """
 
 import contextlib
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from nnval.engine import run_directory as disk
@@ -24,10 +22,9 @@ from nnval.engine.planning import Plan, choose_execution, make_plan, recorded_ex
 from nnval.engine.results import EnsembleResult, finished_members, load_ensemble, merge, read_members
 from nnval.engine.stopping import Stop, stop_on_interrupt
 from nnval.engine.workers import train_in_workers
+from sim.ensemble import Progress, available_threads
 
 __all__ = ["Branch", "EnsembleResult", "Progress", "load_ensemble", "snapshot_members", "train_ensemble"]
-
-Progress = Callable[[int, int, str], None]
 
 _LOOK_AGAIN_SECONDS = 1.0
 
@@ -93,7 +90,7 @@ def train_ensemble(
         raise ValueError(f"checkpoint_seconds={checkpoint_seconds} must be >= 0; 0 saves after each epoch")
     if workers < 0:
         raise ValueError(f"workers={workers} must be >= 1, or 0 for one per core")
-    workers = min(workers or available_cores(), config.members)
+    workers = min(workers or available_threads(), config.members)
     if scheduler is not None and workers > 1:
         raise ValueError(f"workers={workers} and scheduler={scheduler!r} exclude each other: Dask has its own workers")
     if pool is not None and (workers > 1 or scheduler is not None):
@@ -113,11 +110,6 @@ def train_ensemble(
                 "stopped at once; run the same command again to go on from the last checkpoint"
             ) from None
     return read_members(directory, blocks, plan.members)
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _train_blocks(

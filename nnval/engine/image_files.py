@@ -29,15 +29,13 @@ import numpy.typing as npt
 
 from nnval.engine.image_layout import LAYOUT, ImageFilesError, Parts, by_class, parts_of, shown
 from nnval.engine.labelled_images import LabelledImages
+from sim.ensemble import Progress
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may decode; of several frames the first."""
 
 MOST_BYTES = 2**28
 """No image file is larger."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with what is done, all there is to do, and a text."""
 
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _CHUNK = 64  # images per task: handing one over costs as much as decoding a small image

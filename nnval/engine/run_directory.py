@@ -17,8 +17,10 @@ lock on a directory would be seen on one machine only.
 
 import contextlib
 import errno
+import glob
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -84,8 +86,7 @@ def _sync_directory(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file: at any instant the old or the new content is there, whole.
 
-    It is written beside ``path``, under a name of this call's own: others may write the same file at the same time. What
-    a killed writer of this file left there is removed.
+    It is written beside ``path``, under a name of this call's own: others may write the same file at the same time.
 
     Raises:
         StorageError: if it cannot be written; the old file is then still there.
@@ -110,33 +111,27 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _open_temporary(path: Path) -> tuple[int, Path]:
-    """A new file for a new ``path``, open and, where files can be locked, locked until it is closed or the process ends."""
+    """A new file for a new ``path``: open, and locked, where files can be, until it is closed or its writer dies."""
     while True:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is None:
-            return descriptor, temporary
-        with contextlib.suppress(OSError):  # no locks here; then left-over files stay
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink > 0:  # another process may have found it just before it was locked
+        with contextlib.suppress(OSError):  # no locks here: then left-over files stay
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if fcntl is None or os.fstat(descriptor).st_nlink > 0:  # else it was taken for left over before it was locked
             return descriptor, temporary
         os.close(descriptor)
 
 
 def _remove_left_over(path: Path) -> None:
     """Removes temporary files of ``path`` whose writer is dead, which is to say that their lock is free."""
-    if fcntl is None:
-        return
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries]
-    for name in names:
-        if not (name.startswith(f".{path.name}.") and name.endswith(".tmp")):
-            continue
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
         with contextlib.suppress(OSError):  # gone by now, somebody else's, or locked: its writer lives
-            descriptor = os.open(path.parent / name, os.O_WRONLY)  # over NFS it must be open for writing
+            descriptor = os.open(temporary, os.O_WRONLY)  # over NFS it must be open for writing
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path.parent / name)
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    temporary.unlink()
             finally:
                 os.close(descriptor)
 
@@ -208,11 +203,6 @@ def make_directory(path: Path) -> None:
         raise
 
 
-def _is_left_over(entry: Path) -> bool:
-    """Whether a file is one of ours that was never finished."""
-    return entry.name == LOCK or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
-
-
 def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """Lines like ``seed: 0 there, 1 asked for``, one per differing field."""
     absent = object()
@@ -267,8 +257,8 @@ def check_run(directory: Path, description: Mapping[str, Any]) -> bool:
     if not directory.is_dir():
         raise RunDirectoryError(f"{directory} cannot be a directory: a file is in the way; choose another one")
     if not (directory / CONFIG).exists():
-        foreign = sorted(entry.name for entry in directory.iterdir() if not _is_left_over(entry))
-        if foreign:
+        names = sorted(entry.name for entry in directory.iterdir())
+        if foreign := [name for name in names if name != LOCK and not re.fullmatch(r"\..*\.tmp", name)]:  # left over
             raise RunDirectoryError(
                 f"{directory} is not empty and holds no run (it has {', '.join(foreign[:3])}); choose a new directory"
             )

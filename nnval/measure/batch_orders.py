@@ -163,3 +163,13 @@ class BatchOrder:
             if self.name == "shuffled_once"
             else ReshuffledEvery(batches, self.every, variance)
         )
+
+
+def order_file(label: str) -> str:
+    """The label of an order of batches, as part of a file's name.
+
+    Example:
+        >>> order_file("reshuffled:every=3")
+        'reshuffled_every_3'
+    """
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in label)

@@ -222,7 +222,7 @@ def layout(columns: Sequence[object], metric: str | None, where: str) -> Layout:
             f"{where} has no column 'run', so its columns {shown(names[i] for i in curves)} are runs of one metric; "
             "leave out --metric"
         )
-    return _wide(names, curves, "value", [names[i] for i in curves], where, (clock, in_epochs))
+    return _wide(curves, "value", [names[i] for i in curves], where, (clock, in_epochs))
 
 
 def _one_column(
@@ -242,7 +242,6 @@ def _one_column(
 
 
 def _wide(
-    names: Sequence[str],
     curves: Sequence[int],
     metric: str,
     runs: Sequence[str],
@@ -266,7 +265,7 @@ def _exported(
     metrics = list(dict.fromkeys(name for _, name in pairs.values()))
     name, notes = chosen_metric(metrics, metric, where)
     found = [i for i, (_, of) in pairs.items() if of == name]
-    return _wide(names, found, name, [pairs[i][0] for i in found], where, place, notes)
+    return _wide(found, name, [pairs[i][0] for i in found], where, place, notes)
 
 
 def _are_metrics(names: Collection[str], where: str) -> bool:

@@ -24,6 +24,7 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 _SEPARATORS = ",;\t|"
 _MISSING = ["", "-", "--", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "None", "none", "null", "NULL"]
 _LARGEST_TABLE = 2 * 10**8
+_MOST_COLUMNS = 2 * 10**5
 _LINES = 20_000
 _BLOCK = 2**22
 
@@ -178,10 +179,18 @@ def _header(text: bytes, path: Path) -> tuple[list[str], str]:
     for separator in _SEPARATORS:
         try:
             cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-        except (csv.Error, StopIteration) as error:
-            raise ValueError(f"{path}: its first row can't be read as CSV: {error}") from error
+        except (csv.Error, StopIteration):  # long rows have, without the right one, a cell too long to be a name
+            continue
         found.append((cells, separator))
+    if not found:
+        limit = csv.field_size_limit()
+        raise ValueError(f"{path}: its first row can't be read as CSV: a name has more than {limit:,} characters")
     cells, separator = max(found, key=lambda each: len(each[0]))
+    if len(cells) > _MOST_COLUMNS:
+        raise ValueError(
+            f"{path} has {len(cells):,} columns, more than {_MOST_COLUMNS:,}: write a row for each run and epoch, with "
+            "the columns run, epoch and the metric"
+        )
     if len(cells) < 2:
         raise ValueError(
             f"{path}: its first row {line[:60]!r} has one cell; it must name the columns, separated by , ; tab or |"

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nnval.measure.curve_columns import Layout
+from theory.absorbing import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 MISSING = {"", "-", "--", "nan", "na", "n/a", "#n/a", "<na>", "nat", "none", "null"}

@@ -14,7 +14,7 @@ the batches are those that theory means. What theory assumes beyond that is that
 Reference: [kuhn2023] autocovariance of reshuffled batches, and the assumption that noise and Hessian commute.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -26,13 +26,11 @@ import torch.nn.functional as F
 from nnval.measure.batch_orders import BatchOrder
 from nnval.measure.full_loss import FullLoss
 from sim.batch_order import batches_per_epoch
+from sim.ensemble import Progress
 from sim.random_streams import kernel_key
 from theory.absorbing import Floats, whole_number
 from theory.estimate import Estimate
 from theory.gradient_noise import GradientNoise, Persistent
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, text)"""
 
 MEMORY = 4 * 2**30
 """Bytes that projected gradients may take by default."""

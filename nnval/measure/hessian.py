@@ -30,11 +30,9 @@ from nnval.measure.full_loss import FullLoss
 from nnval.measure.krylov_files import KrylovFiles
 from nnval.measure.lanczos import Ritz, Solver, rotate
 from nnval.measure.spectrum_filter import SpectrumFilter
+from sim.ensemble import Progress
 from sim.random_streams import kernel_key
 from theory.absorbing import Floats, whole_number
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, text)"""
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Default tolerances: residuals in units of the largest modulus of an eigenvalue."""

@@ -113,6 +113,9 @@ class KrylovFiles:
             StorageError: if that fails.
         """
         _write(self._directory / RESULT, result)
+        self._remove_basis()
+
+    def _remove_basis(self) -> None:
         for path in (self._directory / STATE, *self._directory.glob("rows-*.pt")):
             remove(path)
 
@@ -122,7 +125,10 @@ class KrylovFiles:
         Raises:
             RunDirectoryError: if the file cannot be read.
         """
-        return _read(self._directory / RESULT) if (self._directory / RESULT).exists() else None
+        if not (self._directory / RESULT).exists():
+            return None
+        self._remove_basis()  # a killed process may have had no time for that
+        return _read(self._directory / RESULT)
 
     def _rows_name(self, cycle: int, begin: int) -> str:
         return f"rows-{cycle:04d}-{begin:05d}.pt"

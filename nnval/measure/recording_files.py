@@ -16,10 +16,8 @@ import torch
 from nnval.engine import run_directory as disk
 from nnval.measure.batch_orders import BatchOrder
 from sim.batch_order import batches_per_epoch
-from theory.absorbing import whole_number
+from theory.absorbing import Floats, whole_number
 from theory.heavy_ball import HeavyBall
-
-Floats = npt.NDArray[np.float64]
 
 LEAST_EPOCHS = 20
 """Shorter recordings are refused."""

@@ -22,7 +22,6 @@ import hashlib
 import io
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,10 @@ from nnval.measure.recording_files import (
     load_recording,
 )
 from sim.batch_order import batches_per_epoch
+from sim.ensemble import Progress
 from sim.random_streams import stream
 
 __all__ = ["RecordedEpoch", "RecordingConfig", "WeightRecording", "load_recording", "record_weights"]
-
-Progress = Callable[[int, int, str], None]
 
 _BLOCK_VALUES = 2**24
 """Weights in a block; it affects rounding, so it is no option."""
