@@ -15,7 +15,7 @@ from commands.figures import draw_figures
 from commands.generate import generate
 from commands.perturbation import predict_perturbation, simulate_perturbation
 from commands.resetting import predict_resetting, simulate_resetting
-from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail
+from commands.shared import DISAGREES, FAILED, STOPPED, USAGE, fail, failure_in_words
 from commands.train import train
 from commands.validate import report, validate_perturbation, validate_resetting
 from commands.validate_activation_temperature import validate_activation_temperature
@@ -47,7 +47,7 @@ class _Commands(click.Group):
         except ValueError as error:
             fail(str(error), USAGE)
         except ModuleNotFoundError as error:
-            fail(f"{error.name} is not installed; training needs the extra 'nn': pip install 'jostle[nn]'", FAILED)
+            fail(failure_in_words(error), FAILED)
         except KeyboardInterrupt:
             fail("stopped" + RESUMED.get(ctx.invoked_subcommand or "", ""), STOPPED)
         except RuntimeError as error:
@@ -61,7 +61,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
-            fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), FAILED)
+            fail(failure_in_words(error), FAILED)
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

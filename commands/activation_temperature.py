@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,18 @@ from commands.activation_temperature_comparisons import (
     flip_comparisons,
     loop_comparisons,
 )
-from commands.shared import (
+from commands.files import prepared_directory, write_comparisons, write_figure, write_records
+from commands.options import out_option, output_options, simulation_options, with_options
+from commands.shared import emit_json, print_table, record_cells
+from commands.simulations import (
+    Z_FOOTER,
     comparison_json,
-    comparison_row,
-    emit_json,
+    completeness,
     end_simulation,
-    output_options,
-    prepared_directory,
-    print_table,
-    simulation_options,
-    write_csv,
-    write_file,
+    print_comparisons,
+    print_remarks,
+    simulate_each,
 )
-from commands.simulations import Z_FOOTER, print_remarks, simulate_each
 
 if TYPE_CHECKING:
     from sim.activation_temperature import SimulatedFlips
@@ -47,29 +46,26 @@ STRIDES = (0.01, 0.1, 1.0)
 PROGRESS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--drift", default=0.02, show_default=True, help="Of the link in an interval, in ln(rate)."),
-        click.option(
-            "--patterns", default=8192, show_default=True, type=click.IntRange(1, 10**9), help="N, counted each time."
-        ),
-        click.option(
-            "--sigma-ratio",
-            "ratios",
-            multiple=True,
-            type=float,
-            default=RATIOS,
-            show_default=True,
-            help="The controller's sigma over the network's, repeatable; from 2 on the loop is unstable.",
-        ),
-        click.option("--t-start", default=3.17, show_default=True, help="T at which cooling begins [bits]."),
-        click.option("--sigma", default=1.2, show_default=True, help="Of the network's erf link, > 0."),
-        click.option(
-            "--rate-at-one", default=0.1, show_default=True, help="The learning rate at which T = 1, e^mu: > 0."
-        ),
-    ):
-        command = option(command)
-    return command
+_options = with_options(
+    click.option("--rate-at-one", default=0.1, show_default=True, help="The learning rate at which T = 1, e^mu: > 0."),
+    click.option("--sigma", default=1.2, show_default=True, help="Of the network's erf link, > 0."),
+    click.option("--t-start", default=3.17, show_default=True, help="T at which cooling begins [bits]."),
+    click.option(
+        "--sigma-ratio",
+        "ratios",
+        multiple=True,
+        type=float,
+        default=RATIOS,
+        show_default=True,
+        help="The controller's sigma over the network's, repeatable; from 2 on the loop is unstable.",
+    ),
+    click.option(
+        "--patterns", default=8192, show_default=True, type=click.IntRange(1, 10**9), help="N, counted for each T."
+    ),
+    click.option(
+        "--drift", default=0.02, show_default=True, help="Of the network's link between two measurements, in ln(rate)."
+    ),
+)
 
 
 def _setting(
@@ -166,25 +162,14 @@ def _loop_rows(setting: Setting) -> list[dict[str, Any]]:
     return rows
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    def cell(value: Any) -> str:
-        if value is None:
-            return "-"
-        return ("no", "yes")[value] if isinstance(value, bool) else f"{value:.5g}"
-
-    return [tuple(map(cell, row.values())) for row in rows]
-
-
 def _write_predictions(out: Path, setting: Setting, gammas: Sequence[float], tables: dict[str, Any]) -> None:
     import numpy as np
 
     from figures.activation_temperature import CoolingPlan, figure_cooling_plan
-    from figures.style import png_bytes
     from theory.activation_temperature import CloglogLink, CoolingLoop, target_curve
 
     for name, rows in tables.items():
-        plain = [["" if value is None else value for value in row.values()] for row in rows]
-        write_csv(out / f"{name}.csv", [list(rows[0]), *plain])
+        write_records(out / f"{name}.csv", rows)
     rates = setting.rate_at_one * np.geomspace(1e-3, 1e3, 121)
     progress = np.linspace(0.0, 1.0, 101)
     steps = np.arange(16)
@@ -199,10 +184,13 @@ def _write_predictions(out: Path, setting: Setting, gammas: Sequence[float], tab
         {f"{gamma:g}": target_curve(progress, gamma, setting.t_start) for gamma in gammas},
         {f"{ratio:g}": CoolingLoop(ratio).error_after(1.0, steps) for ratio in setting.ratios},
     )
-    write_file(out / "activation_temperature.png", png_bytes(figure_cooling_plan(plan)))
+    write_figure(out / "activation_temperature.png", figure_cooling_plan(plan))
 
 
-@click.command("activation-temperature")
+@click.command(
+    "activation-temperature",
+    short_help="Temperatures and learning rates, targets to cool along, stability of the loop.",
+)
 @_options
 @click.option(
     "--temperature",
@@ -214,9 +202,15 @@ def _write_predictions(out: Path, setting: Setting, gammas: Sequence[float], tab
     help="T [bits], repeatable.",
 )
 @click.option(
-    "--gamma", "gammas", multiple=True, type=float, default=GAMMAS, show_default=True, help="Of C, repeatable."
+    "--gamma",
+    "gammas",
+    multiple=True,
+    type=float,
+    default=GAMMAS,
+    show_default=True,
+    help="Exponent of a target C = t-start (1 - s^gamma), repeatable.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and a figure.")
+@out_option
 @output_options
 def predict_activation_temperature(
     temperatures: Sequence[float],
@@ -249,15 +243,15 @@ def predict_activation_temperature(
     else:
         click.echo(f"T of {setting.patterns} patterns: {coldest:.3g} to {hottest:.4g} bits can be seen")
         header = ("T", "P", "rate, erf", "rate, cloglog", "gain r", "critical stretch", "deviation")
-        print_table(header, _cells(tables["temperatures"]))
+        print_table(header, record_cells(tables["temperatures"], 5))
         click.echo("P: share of patterns that change; rate: learning rate, by the paper's link and by T ~ rate")
         click.echo("gain r, critical stretch: of the paper's controller where T ~ rate: unstable from r = 2 on, or if")
         click.echo("sigma were so many times larger; deviation: of a correction of ln(rate), from counting")
         click.echo(f"\ntarget C = {setting.t_start:g} (1 - s^gamma), and the learning rate for it by the erf link:")
-        print_table(("gamma", "s", "C", "rate"), _cells(tables["targets"]))
+        print_table(("gamma", "s", "C", "rate"), record_cells(tables["targets"], 5))
         click.echo(f"\nloops at T = {setting.t_start:g}; errors are of ln(rate):")
         header = ("sigma / true", "multiplier", "stable", "to 1 %", "error by drift", "deviation by counting")
-        print_table(header, _cells(tables["loops"]))
+        print_table(header, record_cells(tables["loops"], 5))
     if directory is not None:
         _write_predictions(directory, setting, gammas, tables)
 
@@ -269,13 +263,8 @@ def _write_simulation(out: Path, results: dict[str, SimulatedFlips], comparisons
     import numpy as np
 
     from figures.activation_temperature import SimulatedShares, figure_flip_shares
-    from figures.style import png_bytes
 
-    rows: list[tuple[Any, ...]] = [("quantity", "predicted", "simulated", "standard_error", "verdict")]
-    rows += [
-        (c.quantity, c.predicted.value, c.measured.value, c.measured.standard_error, c.verdict) for c in comparisons
-    ]
-    write_csv(out / "comparisons.csv", rows)
+    write_comparisons(out / "comparisons.csv", comparisons)
     found = next(iter(results.values()))
     grid = np.geomspace(found.learning_rates.min() / 3, found.learning_rates.max() * 3, 100)
     strides = np.unique(np.concatenate([grid, found.learning_rates]))
@@ -288,10 +277,10 @@ def _write_simulation(out: Path, results: dict[str, SimulatedFlips], comparisons
         )
         for each in results.values()
     ]
-    write_file(out / "flips.png", png_bytes(figure_flip_shares(contents)))
+    write_figure(out / "flips.png", figure_flip_shares(contents))
 
 
-@click.command("activation-temperature")
+@click.command("activation-temperature", short_help="Flips of random walks, and cooling in closed loop, beside theory.")
 @_options
 @click.option(
     "--channels",
@@ -361,9 +350,8 @@ def simulate_activation_temperature(
         )
 
     results = simulate_each(list(chosen), simulate, quiet=quiet)
-    missing = [channels_in_words(count) for name, count in chosen.items() if name not in results]
-    done = min(found.replicas for found in results.values())
-    stopped = bool(missing) or done < runs
+    left, done, stopped = completeness(list(chosen), results)
+    missing = [channels_in_words(chosen[name]) for name in left]
     comparisons: list[Comparison] = []
     left_out: list[str] = []
     for found in results.values():
@@ -383,9 +371,7 @@ def simulate_activation_temperature(
             "simulate activation-temperature", parameters | {"volatility": volatility, "replicas": runs}, seed, result
         )
     else:
-        print_table(
-            ("quantity", "theory", "simulated", "z", "verdict"), [comparison_row(c) for c in comparisons], left=(0, 4)
-        )
+        print_comparisons("quantity", comparisons)
         click.echo(Z_FOOTER)
         if skipped:
             words = ", ".join(f"{ratio:g}" for ratio in skipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +25,24 @@ from commands.adaptive_noise_predictions import (
     schedule_rows,
     write_predictions,
 )
-from commands.shared import (
+from commands.files import prepared_directory
+from commands.noise_options import decay_option, min_dwell_option, mode_option, phase_epsilons_option
+from commands.options import learning_rate_option, momentum_option, out_option, output_options, simulation_options
+from commands.shared import emit_json, print_table, record_cells
+from commands.simulations import (
+    Z_FOOTER,
     comparison_json,
-    comparison_row,
-    emit_json,
+    completeness,
     end_simulation,
-    output_options,
-    prepared_directory,
-    print_table,
-    simulation_options,
+    print_comparisons,
+    print_remarks,
+    simulate_each,
 )
-from commands.simulations import Z_FOOTER, print_remarks, simulate_each
 
 if TYPE_CHECKING:
     from sim.adaptive_noise import SimulatedTrainings
     from sim.ensemble import Progress
     from theory.estimate import Comparison
-
-MODES = ("absolute", "relative_update", "relative_weight", "sgld")
 
 EPSILONS = {
     "absolute": (1e-5, 1e-4, 1e-3, 1e-2),
@@ -69,17 +68,6 @@ SCHEDULES = ("none", "constant", "adaptive", "equal noise")
 # ---- predict ---------------------------------------------------------------------------------------------------------
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    def cell(value: Any) -> str:
-        if value is None:
-            return "-"
-        if isinstance(value, str):
-            return value
-        return ("no", "yes")[value] if isinstance(value, bool) else f"{value:.4g}"
-
-    return [tuple(map(cell, row.values())) for row in rows]
-
-
 def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]) -> None:
     from theory.adaptive_noise import he_deviation
 
@@ -89,13 +77,13 @@ def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]
     )
     if setting.mode == "relative_update":
         header = ("epsilon", "|noise| / |update|", "std of flat weights, times", "feeds itself from curvature")
-        print_table(header, _cells(tables["epsilons"]), left=())
+        print_table(header, record_cells(tables["epsilons"], 4), left=())
         click.echo("times: what batch noise of any size makes of weights is so many times larger; momentum works on")
         click.echo("batch noise, not on this; from that curvature in all directions on, updates and noise drive each")
         click.echo("other up")
     elif setting.mode == "relative_weight":
         header = ("epsilon", "|noise| / |weights|", "growth without decay", "gain with decay", "stationary")
-        print_table(header, _cells(tables["epsilons"]), left=())
+        print_table(header, record_cells(tables["epsilons"], 4), left=())
         click.echo(
             "growth: of flat weights by the end; gain: share of their variance that comes back by noise relative"
         )
@@ -110,31 +98,33 @@ def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]
             "end / He",
             "decay / He",
         )
-        print_table(header, _cells(tables["epsilons"]), left=())
+        print_table(header, record_cells(tables["epsilons"], 4), left=())
         click.echo("noise std: of a weight in a step; std at the end: of a random walk, without curvature and decay;")
         click.echo("with decay: in the long run, where decay alone holds the weight;")
         click.echo(f"He: std {he_deviation(setting.fan_in):.4g} of He's initialisation, {setting.fan_in} inputs")
     click.echo(f"\nalong a direction, gradient noise of std {setting.gradient_noise:g} in each step:")
     header = ("curvature", "epsilon", "weight, batches", "weight, both", "update, batches", "update, both")
-    print_table(header, _cells(tables["curvatures"]), left=())
+    print_table(header, record_cells(tables["curvatures"], 4), left=())
     click.echo("std of weight and update (before noise) by the noise of batches alone, and with that of epsilon")
     click.echo(f"\nschedules of epsilon {' '.join(f'{e:g}' for e in setting.phase_epsilons)} (high, medium, low)")
     click.echo(f"decaying by {setting.decay:g} a step, if the phases were: {phase_words(setting)}")
     header = ("schedule", "noise in all", "per step", "std at the end", "std with decay", "factor to equal fixed")
-    print_table(header, _cells(tables["schedules"]))
+    print_table(header, record_cells(tables["schedules"], 4))
     unit = f" (relative to {setting.mode.removeprefix('relative_')}s)" if setting.mode in RELATIVE else ""
     click.echo(f"noise: variance of a weight's noise{unit}, summed over the steps; times the factor, epsilons")
     click.echo("inject as much as the fixed one's: without that, better may mean no more than stronger")
 
 
-@click.command("adaptive-noise")
-@click.option("--mode", default="absolute", show_default=True, type=click.Choice(MODES), help="What an epsilon is.")
+@click.command(
+    "adaptive-noise", short_help="Noise on the weights before training: its size, their spread, schedules' noise."
+)
+@mode_option(default="absolute", show_default=True)
 @click.option(
     "--epsilon",
     "epsilons",
     multiple=True,
     type=float,
-    help="Repeatable; for sgld a temperature. Default: the decades around what is in use.",
+    help="As --mode says, repeatable; for sgld a temperature. Default: the decades around what is in use.",
 )
 @click.option(
     "--curvature",
@@ -146,32 +136,28 @@ def _print_predictions(setting: Setting, tables: dict[str, list[dict[str, Any]]]
     help="Of the loss, without decay, repeatable.",
 )
 @click.option(
-    "--weights", default=11_173_962, show_default=True, type=click.IntRange(1, 10**15), help="ResNet-18 has so many."
+    "--weights", default=11_173_962, show_default=True, type=click.IntRange(1, 10**15), help="d; ResNet-18 has so many."
 )
 @click.option("--steps", default=78_200, show_default=True, type=click.IntRange(1, 10**6), help="Of the training.")
-@click.option("--learning-rate", default=0.1, show_default=True, help="eta > 0.")
-@click.option("--momentum", default=0.9, show_default=True, help="beta, 0 <= beta < 1.")
+@learning_rate_option(0.1)
+@momentum_option(0.9)
 @click.option("--weight-decay", default=1e-4, show_default=True, help="As SGD has it, part of the gradient.")
 @click.option(
     "--fan-in", default=4608, show_default=True, type=click.IntRange(1, 10**12), help="Inputs of a unit: 3 x 3 x 512."
 )
 @click.option("--gradient-noise", default=0.01, show_default=True, help="Std of a weight's batch gradient, >= 0.")
-@click.option(
-    "--phase-epsilons",
-    nargs=3,
-    type=float,
-    help="Of exploration, convergence and fine-tuning. Default: 0.3 0.1 0.03 for relative_update.",
-)
-@click.option("--decay", default=0.0, show_default=True, help="Of epsilon in a step, >= 0.")
+@phase_epsilons_option(more=" Default: as the mode needs them; 0.3 0.1 0.03 for relative_update.")
+@decay_option(default=0.0, show_default=True)
 @click.option(
     "--phase-shares",
     nargs=3,
     type=float,
     default=(1.0, 1.0, 1.0),
     show_default=True,
-    help="How long the phases would last, to each other: nobody knows before the training.",
+    metavar="FIRST SECOND THIRD",
+    help="How long the phases would last, relative to each other: nobody knows before the training.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and a figure.")
+@out_option
 @output_options
 def predict_adaptive_noise(
     mode: str,
@@ -210,27 +196,26 @@ def predict_adaptive_noise(
 # ---- simulate --------------------------------------------------------------------------------------------------------
 
 
-@click.command("adaptive-noise")
-@click.option("--learning-rate", default=0.002, show_default=True, help="eta > 0.")
-@click.option("--momentum", default=0.5, show_default=True, help="beta, 0 <= beta < 1.")
-@click.option(
-    "--phase-epsilons",
-    nargs=3,
-    type=float,
-    default=(0.08, 0.03, 0.01),
-    show_default=True,
-    help="Of exploration, convergence (and constant noise) and fine-tuning; absolute.",
-)
-@click.option("--decay", default=0.0, show_default=True, help="Of epsilon in a step, >= 0.")
+@click.command("adaptive-noise", short_help="Noise on toy landscapes: constant beside theory, adaptive in closed loop.")
+@learning_rate_option(0.002)
+@momentum_option(0.5)
+@phase_epsilons_option(more=" Absolute; constant noise has the second.", default=(0.08, 0.03, 0.01), show_default=True)
+@decay_option(default=0.0, show_default=True)
 @click.option("--barrier", default=1.0, show_default=True, help="Of the double well, > 0.")
 @click.option("--tilt", default=0.1, show_default=True, help="Half of how much better the other well is, >= 0.")
 @click.option(
-    "--coordinates", default=7, show_default=True, type=click.IntRange(1, 1000), help="Quadratic ones beside it."
+    "--coordinates",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Quadratic ones beside the double well.",
 )
-@click.option("--noise-gain", default=300.0, show_default=True, help="Of the gradient noise with the loss, >= 0.")
+@click.option("--noise-gain", default=300.0, show_default=True, help="How gradient noise grows with the loss, >= 0.")
 @click.option("--steps", default=20_000, show_default=True, type=click.IntRange(10, 10**7), help="Of a training.")
-@click.option("--horizon", default=20, show_default=True, type=click.IntRange(1, 10**6), help="Of the averages.")
-@click.option("--min-dwell", default=50, show_default=True, type=click.IntRange(0, 10**9), help="Steps in a phase.")
+@click.option(
+    "--horizon", default=20, show_default=True, type=click.IntRange(1, 10**6), help="Steps that averages remember."
+)
+@min_dwell_option(default=50, show_default=True, type=click.IntRange(0, 10**9))
 @click.option("--monotone", is_flag=True, help="Phases only go forward.")
 @simulation_options(runs=256)
 @output_options
@@ -265,9 +250,7 @@ def simulate_adaptive_noise(
         return results[name]
 
     trained = simulate_each(SCHEDULES, simulate, quiet=quiet)
-    missing = [name for name in SCHEDULES if name not in trained]
-    done = min(found.replicas for found in trained.values())
-    stopped = bool(missing) or done < runs
+    missing, done, stopped = completeness(SCHEDULES, trained)
     comparisons: list[Comparison] = []
     passage: list[Comparison] = []
     if not stopped:
@@ -280,11 +263,7 @@ def simulate_adaptive_noise(
         emit_json("simulate adaptive-noise", loop.parameters() | {"replicas": runs}, seed, result)
     else:
         if comparisons:
-            print_table(
-                ("constant noise", "theory", "simulated", "z", "verdict"),
-                [comparison_row(c) for c in comparisons],
-                left=(0, 4),
-            )
+            print_comparisons("constant noise", comparisons)
             click.echo(Z_FOOTER)
             if not passage:
                 click.echo(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.shared import estimate_json, write_csv, write_file
+from commands.files import write_comparisons, write_csv, write_figure
+from commands.shared import estimate_json
 
 if TYPE_CHECKING:
     from sim.adaptive_noise import Landscape, SimulatedTrainings
@@ -329,13 +330,8 @@ def write_simulation(out: Path, results: dict[str, SimulatedTrainings], comparis
         comparisons: with their verdicts.
     """
     from figures.adaptive_noise import LoopCurves, figure_closed_loop
-    from figures.style import png_bytes
 
-    rows: list[tuple[Any, ...]] = [("quantity", "predicted", "simulated", "standard_error", "verdict")]
-    rows += [
-        (c.quantity, c.predicted.value, c.measured.value, c.measured.standard_error, c.verdict) for c in comparisons
-    ]
-    write_csv(out / "comparisons.csv", rows)
+    write_comparisons(out / "comparisons.csv", comparisons)
     measured = ("found", "restricted_steps", "final_loss")
     header = ["schedule", "epsilon_rms", *(f"{name}{end}" for name in measured for end in ("", "_standard_error"))]
     lines: list[list[Any]] = [[*header, "exploration", "convergence", "fine_tuning", "replicas"]]
@@ -349,4 +345,4 @@ def write_simulation(out: Path, results: dict[str, SimulatedTrainings], comparis
     }
     shown = "adaptive" if "adaptive" in curves else next(iter(curves))
     title = "A double well and quadratic directions, trained with noise"
-    write_file(out / "adaptive_noise.png", png_bytes(figure_closed_loop(title, curves, phases_of=shown)))
+    write_figure(out / "adaptive_noise.png", figure_closed_loop(title, curves, phases_of=shown))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.shared import write_csv, write_file
+from commands.files import write_figure, write_records
 
 if TYPE_CHECKING:
     from theory.absorbing import Floats
@@ -242,13 +242,11 @@ def write_predictions(out: Path, setting: Setting, epsilons: Sequence[float], ta
     import numpy as np
 
     from figures.adaptive_noise import NoisePlan, figure_noise_plan
-    from figures.style import png_bytes
     from theory.adaptive_noise import he_deviation
     from theory.noise_schedule import scales
 
     for name, rows in tables.items():
-        plain = [["" if value is None else value for value in row.values()] for row in rows]
-        write_csv(out / f"{name}.csv", [list(rows[0]), *plain])
+        write_records(out / f"{name}.csv", rows)
     positive = sorted({epsilon for epsilon in epsilons if epsilon > 0}) or [1.0]
     ends = (positive[0], positive[-1]) if len(positive) > 1 else (positive[0] / 10, positive[0] * 10)
     grid = np.geomspace(max(ends[0], 1e-40), min(ends[1], 1e40), 41)
@@ -279,7 +277,7 @@ def write_predictions(out: Path, setting: Setting, epsilons: Sequence[float], ta
         lines,
         (first, second, third),
     )
-    write_file(out / "adaptive_noise.png", png_bytes(figure_noise_plan(plan)))
+    write_figure(out / "adaptive_noise.png", figure_noise_plan(plan))
 
 
 def _deviations(setting: Setting, grid: Floats) -> tuple[dict[str, Floats], str, str]:

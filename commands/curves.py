@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import emit_json, estimate_json, hint, prepared_directory, print_table, write_file
+from commands.files import prepared_directory, write_figure, write_file
+from commands.options import Decorator, out_option, seed_option, with_options
+from commands.shared import emit_json, estimate_json, hint, print_table
 
 if TYPE_CHECKING:
     from theory.estimate import Estimate
@@ -27,51 +29,51 @@ MOST_NOTES = 12
 """Guesses made in reading that are shown on stderr; --json has all."""
 
 
-def curve_options(*, interval_type: click.ParamType | type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def curve_options(
+    *,
+    interval_type: click.ParamType | type,
+    interval: str = "The perturbation acts every P epochs, repeatable.",
+    target: str = "Value of the metric, or of x with --potential, at which training is over.",
+) -> Decorator:
     """Options of predictions from curves; the command says what happens without ``--curves``.
 
     Args:
         interval_type: of ``--interval``: other predictions of the same command may count time, not epochs.
+        interval, target: what ``--interval`` and ``--target`` are.
 
     Returns:
         A decorator.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in (
-            click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and figures."),
-            click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the bootstrap."),
-            click.option(
-                "--replicates", default=2000, show_default=True, type=click.IntRange(100, 10**6), help="Bootstrap."
-            ),
-            click.option("--interval", "-P", "intervals", multiple=True, type=interval_type, help="P, repeatable."),
-            click.option("--horizon", type=click.IntRange(min=1), help="Of the restricted means; default: the data's."),
-            click.option(
-                "--direction",
-                type=click.Choice(["up", "down"]),
-                help="Which way the metric gets better. Default: what its name says (accuracy: up, loss: down).",
-            ),
-            click.option(
-                "--count",
-                type=click.Choice(list(COUNTS)),
-                default="auto",
-                show_default=True,
-                help="Number of the evaluation after the first epoch. from-one: 1. from-zero: 0. untrained-first: 1; 0 "
-                "is the untrained network, which is left out. auto: 0 if epochs begin there, and a note; else 1.",
-            ),
-            click.option("--metric", help="Column or tag to read, if there are several."),
-            click.option("--target", type=float, help="Value of the metric at which training is over."),
-            click.option(
-                "--curves",
-                type=click.Path(),
-                help="Unperturbed runs: CSV, Parquet or JSON lines (a row per evaluation, or a column per run), a "
-                "directory of such files, of TensorBoard events, or of 'jostle train'.",
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
+    return with_options(
+        click.option(
+            "--curves",
+            type=click.Path(),
+            help="Unperturbed runs: CSV, Parquet or JSON lines (a row per evaluation, or a column per run), a "
+            "directory of such files, of TensorBoard events, or of 'jostle train'.",
+        ),
+        click.option("--target", type=float, help=target),
+        click.option("--metric", help="Column or tag to read, if there are several."),
+        click.option(
+            "--count",
+            type=click.Choice(list(COUNTS)),
+            default="auto",
+            show_default=True,
+            help="Number of the evaluation after the first epoch. from-one: 1. from-zero: 0. untrained-first: 1; 0 "
+            "is the untrained network, which is left out. auto: 0 if epochs begin there, and a note; else 1.",
+        ),
+        click.option(
+            "--direction",
+            type=click.Choice(["up", "down"]),
+            help="Which way the metric gets better. Default: what its name says (accuracy: up, loss: down).",
+        ),
+        click.option("--horizon", type=click.IntRange(min=1), help="Of the restricted means. Default: the data's."),
+        click.option("--interval", "-P", "intervals", multiple=True, type=interval_type, help=interval),
+        click.option(
+            "--replicates", default=2000, show_default=True, type=click.IntRange(100, 10**6), help="Of the bootstrap."
+        ),
+        seed_option,
+        out_option,
+    )
 
 
 def reading_options(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,15 +193,13 @@ def _with_curve(intervals: Sequence[int], longest: int, out: Path | None) -> lis
 def _write_predictions(out: Path, predictions: Sequence[Prediction], unperturbed: Estimate, horizon: int) -> None:
     """``predictions.csv`` and ``training_time.png``."""
     from figures.perturbation import figure_training_time
-    from figures.style import png_bytes
     from nnval.tables import PREDICTION_COLUMNS, Table, prediction_rows
 
     label = "full_reset"
     figure = figure_training_time(unperturbed, {label: {"restart": predictions}}, {}, horizon=horizon)
     table = Table(PREDICTION_COLUMNS, tuple(prediction_rows(label, predictions)))
-    files = {"predictions.csv": table.to_csv().encode(), "training_time.png": png_bytes(figure)}
-    for name, content in files.items():
-        write_file(out / name, content)
+    write_file(out / "predictions.csv", table.to_csv().encode())
+    write_figure(out / "training_time.png", figure)
 
 
 def resetting_from_curves(

@@ -3,54 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.batch_orders import (
-    ANTI_PGD_FOOTER,
-    MOST_BATCHES,
+    Quadratic,
     check_flattest,
-    default_curvatures,
-    forgets_too_late,
     mode_options,
-    mode_parameters,
-    parse_modes,
-    parse_orders,
-    recorded_steps,
+    quadratic_of,
     simulate_orders,
+    window_options,
 )
 from commands.effective_temperature_files import Points, white_temperature, write_temperatures
+from commands.files import prepared_directory, write_comparisons
 from commands.mixture_temperature import MODELS, predict_mixture, simulate_mixture
 from commands.model_choice import ModelCommand, model_option
-from commands.shared import (
+from commands.options import out_option, output_options, simulation_options, with_options
+from commands.shared import emit_json, hint, print_table
+from commands.simulations import (
+    Z_FOOTER,
     comparison_json,
-    comparison_row,
-    emit_json,
+    completeness,
     end_simulation,
-    hint,
-    output_options,
-    prepared_directory,
-    print_table,
-    simulation_options,
+    print_comparisons,
+    print_remarks,
 )
-from commands.simulations import Z_FOOTER, print_remarks
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sim.effective_temperature import SimulatedTemperatures
-    from sim.ensemble import Progress
     from theory.estimate import Comparison
     from theory.gradient_noise import GradientNoise
-    from theory.heavy_ball import HeavyBall
 
 UNITS = "in units of learning rate times the variance of a batch gradient"
 
 LAGS = (1, 2, 5, 10)
 """For the rows of a table."""
+
+MOST_ROWS = 20
+"""Of a simulation beside theory: more are shortened to those that decide."""
 
 FREQUENCIES = (0.001, 0.01, 0.1, 1.0)
 
@@ -60,19 +54,17 @@ SLOW_BATCHES = 10**5
 MOST_LINES = 1000
 """Of a spectrum, that ``--json`` lists; there are as many as batches."""
 
-CURVATURES = "1/3, 1, 3 and 9 times the crossover 3 (1 - beta) / (eta M), less where that is near the bound"
-
-
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    lag = click.option(
+_options = with_options(
+    mode_options(),
+    click.option(
         "--lag",
         "lags",
         multiple=True,
         type=click.IntRange(1, 10**4),
         help="n, updates between a force and the answer, repeatable: T_eff(n) is the temperature that both would have "
         f"in equilibrium. Default: {', '.join(map(str, LAGS))}.",
-    )
-    return mode_options(batches=MOST_BATCHES, curvatures=CURVATURES)(lag(command))
+    ),
+)
 
 
 @click.command("effective-temperature")
@@ -86,19 +78,15 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     help="omega, of slow (0) to fast (pi) motion, in radians per update, repeatable; T_eff(omega) is the same for all "
     f"curvatures. Default: {', '.join(f'{omega:g}' for omega in FREQUENCIES)}.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and a figure.")
+@out_option
 @output_options
 def predict_quadratic(
-    learning_rate: float,
-    momentum: float,
-    batches: int,
-    curvatures: tuple[float, ...],
-    orders: tuple[str, ...],
     lags: tuple[int, ...],
     frequencies: tuple[float, ...],
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    **given: Any,
 ) -> None:
     """How hot SGD with momentum is at a minimum, for slow and for fast motion, exactly, for any order of the batches.
 
@@ -111,26 +99,26 @@ def predict_quadratic(
 
     from theory.effective_temperature import lag_temperature, spectral_temperature, static_temperatures
 
-    noises = parse_orders(orders, batches)
-    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
+    quadratic = quadratic_of(**given)
+    modes, noises, unit = quadratic.modes, quadratic.noises, quadratic.modes.learning_rate
     chosen_lags, chosen = sorted(set(lags or LAGS)), sorted(set(frequencies or FREQUENCIES))
     wrong = [omega for omega in chosen if not 0 <= omega <= math.pi]
     if wrong:
         raise ValueError(f"--frequency {wrong[0]:g} must lie between 0 and pi radians per update")
     directory = None if out is None else prepared_directory(out)
-    if batches * max(getattr(noise, "epochs", 1) for noise in noises.values()) > SLOW_BATCHES:
+    if quadratic.batches * max(getattr(noise, "epochs", 1) for noise in noises.values()) > SLOW_BATCHES:
         hint("temperatures at lags take seconds for so many batches", quiet)
     static, spectral, lagged = [], [], []
     for order, noise in noises.items():
         temperatures = static_temperatures(modes, noise)
         columns = (temperatures.configurational, temperatures.kinetic, temperatures.equipartition_index)
-        for row in zip(np.ravel(modes.curvature), *columns, strict=True):
-            scaled = (row[0], row[1] / learning_rate, row[2] / learning_rate, row[3])
+        for row in zip(quadratic.curvatures, *columns, strict=True):
+            scaled = (row[0], row[1] / unit, row[2] / unit, row[3])
             static.append((order, *(float(x) for x in scaled)))
-        values = spectral_temperature(modes, noise, chosen) / learning_rate
+        values = spectral_temperature(modes, noise, chosen) / unit
         spectral += [(order, omega, float(value)) for omega, value in zip(chosen, values, strict=True)]
-        at_lags = np.asarray(lag_temperature(modes, noise, chosen_lags)) / learning_rate
-        for i, curvature in enumerate(np.ravel(modes.curvature).tolist()):
+        at_lags = np.asarray(lag_temperature(modes, noise, chosen_lags)) / unit
+        for i, curvature in enumerate(quadratic.curvatures):
             lagged += [(order, curvature, n, float(at_lags[k, i])) for k, n in enumerate(chosen_lags)]
     if as_json:
         keys = {
@@ -141,11 +129,10 @@ def predict_quadratic(
         rows = {"static": static, "spectral": spectral, "lags": lagged}
         result = {name: [dict(zip(keys[name], row, strict=True)) for row in rows[name]] for name in keys}
         result["lines"] = [line for order, noise in noises.items() if (line := _lines_json(order, noise))]
-        parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
-        parameters |= {"lags": chosen_lags, "frequencies": chosen}
+        parameters = quadratic.parameters() | {"lags": chosen_lags, "frequencies": chosen}
         emit_json("predict effective-temperature", parameters, None, {"units": UNITS, **result})
     else:
-        white = white_temperature(momentum)
+        white = white_temperature(modes.momentum)
         click.echo(f"temperatures {UNITS}; of independent batches at all frequencies: {white:.6g}")
         click.echo()
         header = ("order", "curvature", "configurational", "kinetic", "ratio", *(f"lag {n}" for n in chosen_lags))
@@ -154,7 +141,7 @@ def predict_quadratic(
             at = [row[3] for row in lagged[k * len(chosen_lags) : (k + 1) * len(chosen_lags)]]
             table.append((order, *(f"{value:.6g}" for value in (*values, *at))))
         print_table(header, table)
-        _print_footer(noises)
+        _print_footer(quadratic)
         click.echo()
         remarks = {order: remark for order, noise in noises.items() if (remark := _lines_remark(noise))}
         table = [
@@ -165,18 +152,16 @@ def predict_quadratic(
         for order, remark in remarks.items():
             click.echo(f"* {order}: {remark}")
     if directory is not None:
-        write_temperatures(directory, modes, noises, batches, chosen_lags, {})
+        write_temperatures(directory, quadratic, chosen_lags, {})
 
 
-def _print_footer(noises: dict[str, GradientNoise]) -> None:
-    from theory.gradient_noise import AntiCorrelatedIncrements
-
+def _print_footer(quadratic: Quadratic) -> None:
     click.echo(
         "configurational = curvature * Var(theta), kinetic = (1 + beta) / (2 eta) * Var(v), ratio: 1 in equilibrium\n"
         "lag n: T_eff(n), from the answer to a force n updates before; may be negative far from equilibrium"
     )
-    if any(isinstance(noise, AntiCorrelatedIncrements) for noise in noises.values()):
-        click.echo(ANTI_PGD_FOOTER)
+    if quadratic.footer:
+        click.echo(quadratic.footer)
 
 
 def _lines_remark(noise: GradientNoise) -> str | None:
@@ -219,26 +204,11 @@ def _lines_json(order: str, noise: GradientNoise) -> dict[str, Any] | None:
 @click.command("effective-temperature")
 @model_option(MODELS)
 @_options
-@click.option(
-    "--epochs",
-    default=200,
-    show_default=True,
-    type=click.IntRange(1, 10**6),
-    help="Recorded in each run, M updates each; rounded up to whole groups for reshuffled_every.",
-)
-@click.option(
-    "--burn-in",
-    type=click.IntRange(0, 10**7),
-    help="Epochs before that. Default: 12 relaxation times of the flattest direction, at least 10 epochs.",
-)
+@window_options
 @simulation_options(runs=256)
 @output_options
 def simulate_quadratic(
-    learning_rate: float,
-    momentum: float,
-    batches: int,
     curvatures: tuple[float, ...],
-    orders: tuple[str, ...],
     lags: tuple[int, ...],
     epochs: int,
     burn_in: int | None,
@@ -248,6 +218,7 @@ def simulate_quadratic(
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    **given: Any,
 ) -> None:
     """Measure fluctuations and answers of SGD on a quadratic and hold their ratio against the theory. Exit code 3 if
     they disagree.
@@ -259,71 +230,77 @@ def simulate_quadratic(
     from sim.effective_temperature import simulate_effective_temperature
     from theory.estimate import holm
 
-    noises = parse_orders(orders, batches)
-    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
-    chosen = sorted(set(lags or LAGS))
+    quadratic, chosen = quadratic_of(curvatures=curvatures, **given), sorted(set(lags or LAGS))
     if 0 in curvatures:
         raise ValueError("--curvature 0: simulated temperatures need a curvature > 0; leave it out")
     if burn_in is None:
-        check_flattest(modes)
+        check_flattest(quadratic.modes)
     directory = None if out is None else prepared_directory(out)
-
-    def before(noise: GradientNoise) -> int | None:
-        return None if burn_in is None else recorded_steps(noise, burn_in, batches)
-
-    def simulate(noise: GradientNoise, rng: np.random.Generator, progress: Progress | None) -> SimulatedTemperatures:
-        return simulate_effective_temperature(
-            modes,
-            noise,
-            rng,
-            lags=chosen,
-            steps=recorded_steps(noise, epochs, batches),
-            burn_in=before(noise),
-            replicas=runs,
-            threads=threads,
-            progress=progress,
-        )
-
-    results = simulate_orders(noises, simulate, name="simulate effective-temperature", seed=seed, quiet=quiet)
-    missing = [order for order in noises if order not in results]
-    stopped = bool(missing) or any(found.replicas < runs for found in results.values())
-    reasons = {order: forgets_too_late(modes, before(noise)) for order, noise in noises.items()}
-    comparisons, points = _compare(modes, noises, chosen, results, reasons)
+    results = simulate_orders(
+        quadratic,
+        simulate_effective_temperature,
+        name="simulate effective-temperature",
+        seed=seed,
+        epochs=epochs,
+        burn_in=burn_in,
+        quiet=quiet,
+        lags=chosen,
+        replicas=runs,
+        threads=threads,
+    )
+    missing, done, stopped = completeness(list(quadratic.noises), results)
+    comparisons, points = _compare(quadratic, chosen, results, quadratic.forgets_too_late(burn_in))
     comparisons = holm(comparisons)
     if as_json:
-        parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
+        parameters = quadratic.parameters()
         parameters |= {"lags": chosen, "epochs": epochs, "burn_in": burn_in, "replicas": runs}
         rows = [comparison_json(c) for c in comparisons]
         result = {"units": UNITS, "comparisons": rows, "not_simulated": missing, "stopped_early": stopped}
         emit_json("simulate effective-temperature", parameters, seed, result)
     else:
         click.echo(f"temperatures {UNITS}")
-        table = [comparison_row(c) for c in comparisons]
-        print_table(("temperature", "theory", "simulated", "z", "verdict"), table, left=(0, 4))
-        _print_footer(noises)
+        shown = _deciding(comparisons)
+        print_comparisons("temperature", shown)
+        if len(shown) < len(comparisons):
+            click.echo(
+                f"{len(shown)} of {len(comparisons)} rows: of each order and temperature the curvature with the "
+                "largest |z|, and all that disagree; --json and --out have all"
+            )
+        _print_footer(quadratic)
         click.echo(Z_FOOTER)
         print_remarks(comparisons, (), missing)
-        click.echo(f"{min(found.replicas for found in results.values())} replicas of {epochs} epochs; seed {seed}")
+        click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
     if directory is not None:
-        write_temperatures(directory, modes, noises, batches, chosen, points)
+        write_temperatures(directory, quadratic, chosen, points)
+        write_comparisons(directory / "comparisons.csv", comparisons)
     end_simulation(comparisons, stopped)
 
 
+def _deciding(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Of each order and temperature the curvature with the largest |z| (inside its regime, if any is), and all that
+    disagree; all rows, if there are few.
+    """
+    if len(comparisons) <= MOST_ROWS:
+        return list(comparisons)
+    largest: dict[str, Comparison] = {}
+    for each in comparisons:
+        group = re.sub(r", curvature [^,]*", "", each.quantity)
+        largest[group] = max(largest.get(group, each), each, key=lambda c: (not c.reasons, abs(c.z)))
+    return [each for each in comparisons if each.verdict == "disagrees" or any(each is c for c in largest.values())]
+
+
 def _compare(
-    modes: HeavyBall,
-    noises: dict[str, GradientNoise],
+    quadratic: Quadratic,
     lags: Sequence[int],
     results: dict[str, SimulatedTemperatures],
     reasons: dict[str, list[tuple[str, ...]]],
 ) -> tuple[list[Comparison], Points]:
     """Theory beside simulation; and the temperatures at the lags, by order, curvature and lag."""
-    import numpy as np
-
     from theory.effective_temperature import lag_temperature, static_temperatures
     from theory.estimate import Estimate, compare
 
+    modes, noises, curvatures = quadratic.modes, quadratic.noises, quadratic.curvatures
     unit = 1 / modes.learning_rate
-    curvatures = np.ravel(modes.curvature).tolist()
     comparisons: list[Comparison] = []
     points: Points = {}
     for order, found in results.items():
@@ -349,6 +326,7 @@ def _compare(
 predict_effective_temperature = ModelCommand(
     "effective-temperature",
     dict(zip(MODELS, (predict_quadratic, predict_mixture), strict=True)),
+    short_help="How hot SGD is: at a minimum, or training a perceptron on a Gaussian mixture.",
     help="""How hot SGD is: at the minimum of a quadratic, exactly, or training a perceptron on a Gaussian mixture, by
     mean-field theory, with the distance of replicas and the width of boundaries.
 
@@ -364,6 +342,7 @@ predict_effective_temperature = ModelCommand(
 simulate_effective_temperature = ModelCommand(
     "effective-temperature",
     dict(zip(MODELS, (simulate_quadratic, simulate_mixture), strict=True)),
+    short_help="SGD on a quadratic or a perceptron, beside the theory of its temperature.",
     help="""SGD on a quadratic, or on a perceptron and a Gaussian mixture, held against the theory of its temperature.
     Exit code 3 if they disagree.
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.shared import write_csv, write_file
+from commands.files import write_csv, write_figure
 
 if TYPE_CHECKING:
+    from commands.batch_orders import Quadratic
     from theory.absorbing import Floats
     from theory.estimate import Estimate
     from theory.gradient_noise import GradientNoise
-    from theory.heavy_ball import HeavyBall
 
 Points = dict[str, dict[tuple[float, int], "Estimate"]]
 """Order -> (curvature, lag) -> simulated temperature."""
@@ -40,31 +40,22 @@ def white_temperature(momentum: float) -> float:
     return 1 / (2 * (1 - momentum))
 
 
-def write_temperatures(
-    directory: Path,
-    modes: HeavyBall,
-    noises: dict[str, GradientNoise],
-    batches: int,
-    lags: Sequence[int],
-    simulated: Points,
-) -> None:
+def write_temperatures(directory: Path, quadratic: Quadratic, lags: Sequence[int], simulated: Points) -> None:
     """``spectra.csv`` and ``lags.csv`` of the lines, ``simulated.csv`` of the points, ``temperatures.png`` of all.
 
     Args:
         directory: which exists.
-        modes: the directions that were asked for.
-        noises: by order.
-        batches: M, of an epoch.
+        quadratic: what the options name.
         lags: that were asked for.
         simulated: the points; empty for a prediction.
     """
     import numpy as np
 
     from figures.effective_temperature import LagTemperatures, figure_effective_temperature
-    from figures.style import png_bytes
     from theory.effective_temperature import lag_temperature, response, spectral_temperature
     from theory.heavy_ball import HeavyBall
 
+    modes, noises, curvatures = quadratic.modes, quadratic.noises, quadratic.curvatures
     unit = modes.learning_rate
     frequencies = np.geomspace(1e-3, np.pi, 801)
     spectral_rows: list[tuple[Any, ...]] = [("order", "frequency", "temperature")]
@@ -73,7 +64,6 @@ def write_temperatures(
         spectral_rows += [(order, *row) for row in np.stack((frequencies, values), axis=-1).tolist()]
     lag_rows: list[tuple[Any, ...]] = [("order", "curvature", "lag", "temperature")]
     drawn: dict[str, dict[str, LagTemperatures]] = {}
-    curvatures = np.ravel(modes.curvature).tolist()
     for place, curvature in enumerate(curvatures):
         mode = HeavyBall(modes.learning_rate, curvature, modes.momentum)
         answers = response(mode, np.arange(1, 4 * max(lags) + 1))
@@ -89,8 +79,8 @@ def write_temperatures(
             drawn[f"curvature {curvature:.3g}"] = panel
     fine = _drawn_frequencies(noises)
     title = f"learning rate {modes.learning_rate:g}, momentum {modes.momentum:g}"
-    if any(hasattr(noise, "batches_per_epoch") for noise in noises.values()):
-        title += f", epochs of {batches} batches"
+    if quadratic.has_epochs:
+        title += f", epochs of {quadratic.batches} batches"
     if len(curvatures) > DRAWN:
         title += f"; {DRAWN} of {len(curvatures)} curvatures"
     figure = figure_effective_temperature(
@@ -109,7 +99,7 @@ def write_temperatures(
         for order, found in simulated.items():
             rows += [(order, at, n, e.value, e.standard_error, e.n) for (at, n), e in found.items()]
         write_csv(directory / "simulated.csv", rows)
-    write_file(directory / "temperatures.png", png_bytes(figure))
+    write_figure(directory / "temperatures.png", figure)
 
 
 def _drawn_frequencies(noises: dict[str, GradientNoise]) -> Floats:

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import (
-    STOPPED,
-    emit_json,
-    fail,
-    hint,
-    noted_interrupts,
-    output_options,
-    prepared_directory,
-    print_table,
-    progress_bar,
-    write_file,
-)
+from commands.files import prepared_directory, write_file
+from commands.options import output_options
+from commands.shared import STOPPED, emit_json, fail, hint, noted_interrupts, print_table, progress_bar
 
 if TYPE_CHECKING:
     from figures.gallery_figure import GalleryFigure

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import emit_json, hint, output_options, parse_perturbation, prepared_directory, write_file
-from commands.training_options import GROUPS, config_of, given_options, refuse_beside
+from commands.files import prepared_directory, write_file
+from commands.options import output_options, parse_perturbation
+from commands.shared import emit_json, hint
+from commands.training_options import GROUPS, GroupedCommand, config_of, given_options, refuse_beside
 
 if TYPE_CHECKING:
     from nnval.engine.config import TrainingConfig
@@ -23,7 +25,7 @@ _COMPUTATION = ("threads", "device", "precision", "channels_last", "compiled", "
 _SCRIPT = [
     click.Option(["--out"], type=click.Path(path_type=Path), help="The script to write, such as train.py."),
     click.Option(["--run"], type=click.Path(path_type=Path), help="A run of jostle train, whose training is written."),
-    click.Option(["--member"], type=click.IntRange(min=0), help="Which network of the ensemble; default: the first."),
+    click.Option(["--member"], type=click.IntRange(min=0), help="Which network of the ensemble. Default: the first."),
     click.Option(
         ["--noise"],
         help="Adaptive noise after each step: KIND or KIND:option=value,... such as full:high=0.3,medium=0.1,low=0.03 "
@@ -50,22 +52,9 @@ def _groups() -> dict[str, list[click.Option]]:
     return {"Script": _SCRIPT, "Training": kept.pop("Run"), **kept}
 
 
-_GROUPS = _groups()
-
-
-class _GroupedCommand(click.Command):
-    """A command whose help shows its options in groups."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        grouped = [option for options in _GROUPS.values() for option in options]
-        others = [option for option in self.get_params(ctx) if option not in grouped]
-        for title, options in {**_GROUPS, "Output": others}.items():
-            rows = [row for option in options if (row := option.get_help_record(ctx)) is not None]
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-
-@click.command(cls=_GroupedCommand, params=[option for options in _GROUPS.values() for option in options])
+@click.command(
+    cls=GroupedCommand, groups=_groups(), short_help="Write the training of one network as one readable script."
+)
 @output_options
 @click.pass_context
 def generate(

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands.files import write_csv, write_figure
 from commands.mixture_options import Setting
 from commands.mixture_results import FINAL, OrderResult, at_time, estimate_of, relaxation, temperature_at
-from commands.shared import write_csv, write_file
 
 if TYPE_CHECKING:
     from figures.mean_field import Points, Relaxation
@@ -35,7 +35,6 @@ def write_mixture(directory: Path, setting: Setting, results: Mapping[str, Order
     """
     from figures.mean_field import figure_lag_temperatures, figure_relaxation
     from figures.replica_distance import figure_replicas, figure_temperature_distance
-    from figures.style import png_bytes
 
     write_csv(directory / "times.csv", _time_rows(setting, results))
     relaxations = {text: _relaxation(setting, result) for text, result in results.items()}
@@ -52,7 +51,7 @@ def write_mixture(directory: Path, setting: Setting, results: Mapping[str, Order
     if any(point.distance is not None and point.temperature is not None for point in points.values()):
         figures["temperature_distance"] = figure_temperature_distance(ended, points)
     for name, figure in figures.items():
-        write_file(directory / f"{name}.png", png_bytes(figure))
+        write_figure(directory / f"{name}.png", figure)
 
 
 def _time_rows(setting: Setting, results: Mapping[str, OrderResult]) -> list[tuple[Any, ...]]:
@@ -70,8 +69,8 @@ def _time_rows(setting: Setting, results: Mapping[str, OrderResult]) -> list[tup
 
 
 def _cells(theory: Estimate, simulated: Estimate | None, exact: float | None) -> tuple[Any, ...]:
-    found = ("", "") if simulated is None else (simulated.value, simulated.standard_error)
-    return theory.value, theory.standard_error, *found, "" if exact is None else exact
+    found = (None, None) if simulated is None else (simulated.value, simulated.standard_error)
+    return theory.value, theory.standard_error, *found, exact
 
 
 def _lag_rows(relaxations: Mapping[str, Relaxation]) -> list[tuple[Any, ...]]:

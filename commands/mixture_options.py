@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import parse_perturbation, refuse_options
+from commands.batch_orders import parse_order
+from commands.options import learning_rate_option, momentum_option, refuse_options, with_options
 
 if TYPE_CHECKING:
     from theory.batch_selection import BatchSelection
@@ -31,7 +32,7 @@ SIMULATED_STARTS = 4
 MOST_STARTS = 8
 """Of the same; each costs a twin."""
 
-_MODEL_OPTIONS = (
+_model_options = with_options(
     click.option("--sample-ratio", default=2.0, show_default=True, help="alpha > 0, training samples per dimension."),
     click.option("--noise-variance", default=0.5, show_default=True, help="Delta > 0, of the data around the centres."),
     click.option(
@@ -60,9 +61,9 @@ _MODEL_OPTIONS = (
     click.option("--door-width", default=1.0, show_default=True, help="L > 0 of door."),
     click.option("--weight-decay", default=0.5, show_default=True, help="lambda >= 0."),
 )
-_TRAINING_OPTIONS = (
-    click.option("--learning-rate", default=0.4, show_default=True, help="eta > 0."),
-    click.option("--momentum", default=0.0, show_default=True, help="beta, heavy ball: 0 <= beta < 1."),
+_training_options = with_options(
+    learning_rate_option(0.4),
+    momentum_option(0.0),
     click.option("--initial-overlap", default=0.0, show_default=True, help="m(0), with the direction of the centres."),
     click.option("--initial-spread", default=1.0, show_default=True, help="Std >= 0 of the other initial weights."),
     click.option(
@@ -74,7 +75,7 @@ _TRAINING_OPTIONS = (
         f"Default: {', '.join(DEFAULT_ORDERS)}.",
     ),
 )
-_SOLUTION_OPTIONS = (
+_solution_options = with_options(
     click.option("--steps", default=80, show_default=True, type=click.IntRange(4, 5000), help="T, updates."),
     click.option(
         "--start",
@@ -110,6 +111,10 @@ _SOLUTION_OPTIONS = (
         help="2: also how far two trainings of equal start and data and independent batches get apart; twice the work.",
     ),
 )
+
+
+mixture_options = with_options(_model_options, _training_options, _solution_options)
+"""All options of `setting_of`."""
 
 
 @dataclass(frozen=True)
@@ -187,20 +192,6 @@ class Setting:
         record |= {"orders": list(self.orders), "steps": self.steps, "start": self.start, "lags": list(self.lags)}
         record |= {"particles": self.particles, "populations": self.populations, "replicas": self.replicas}
         return {"model": "mixture"} | record
-
-
-def mixture_options(command: Callable[..., None]) -> Callable[..., None]:
-    """All options of `Setting`.
-
-    Args:
-        command: to be decorated.
-
-    Returns:
-        The command with the options, for `setting_of`.
-    """
-    for option in reversed((*_MODEL_OPTIONS, *_TRAINING_OPTIONS, *_SOLUTION_OPTIONS)):
-        command = option(command)
-    return command
 
 
 def setting_of(
@@ -295,27 +286,14 @@ def parse_orders(orders: Sequence[str]) -> dict[str, BatchSelection]:
         "reshuffled": (made.ReshuffledBatches, ("M",)),
         "shuffled_once": (made.ShuffledOnceBatches, ("M",)),
     }
+    needed = {name: options for name, (_, options) in makers.items()}
     selections = {}
     for text in orders:
-        options = parse_perturbation(text, option=f"--order {text!r}:")
-        name = str(options.pop("name")).replace("-", "_")
-        if name not in makers:
-            raise ValueError(f"--order {text!r} is unknown; choose from {ORDERS}")
-        maker, needed = makers[name]
-        if name == "gd":
-            options.setdefault("b", 1.0)
-        missing, strange = [key for key in needed if key not in options], sorted(set(options) - set(needed))
-        if missing:
-            raise ValueError(f"--order {text!r}: {missing[0]} is missing; choose from {ORDERS}")
-        if strange:
-            raise ValueError(f"--order {text!r}: {name} has no {strange[0]}; choose from {ORDERS}")
-        for key, value in options.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"--order {text!r}: {key}={value} must be a number")
+        name, numbers = parse_order(text, needed, ORDERS, defaults={"gd:b": 1.0})
         try:
-            selection = maker(*(options[key] for key in needed))
+            selection = makers[name][0](*numbers.values())
         except ValueError as error:
             raise ValueError(f"--order {text!r}: {error}") from None
-        words = ",".join(f"{key}={options[key]:.12g}" for key in needed)
+        words = ",".join(f"{key}={value:.12g}" for key, value in numbers.items())
         selections[f"{name}:{words}"] = selection
     return selections

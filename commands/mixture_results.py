@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from commands.mixture_options import Setting
-from commands.mixture_words import duration, size_words
 from commands.shared import hint
+from commands.words import duration, size_words
 
 if TYPE_CHECKING:
     import numpy as np

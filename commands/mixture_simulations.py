@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.files import write_csv, write_figure
 from commands.mixture_options import Setting
 from commands.mixture_results import estimate_of
-from commands.mixture_words import brief, duration, size_words
-from commands.shared import estimate_json, hint, print_table, write_csv, write_file
+from commands.shared import estimate_json, hint, print_table
+from commands.words import brief, duration, size_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -246,7 +247,6 @@ def write_learned(directory: Path, setting: Setting, results: Mapping[str, Conve
         results: by order.
     """
     from figures.replica_distance import OrderPoint, figure_replicas
-    from figures.style import png_bytes
 
     rows: list[tuple[Any, ...]] = [("order", "quantity", "simulated", "standard_error", "runs")]
     points = []
@@ -264,6 +264,4 @@ def write_learned(directory: Path, setting: Setting, results: Mapping[str, Conve
             points.append(point)
     write_csv(directory / "learned.csv", rows)
     if points:
-        write_file(
-            directory / "learned.png", png_bytes(figure_replicas(f"{setting.title}; when all is learned", points))
-        )
+        write_figure(directory / "learned.png", figure_replicas(f"{setting.title}; when all is learned", points))

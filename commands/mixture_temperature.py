@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.files import prepared_directory
 from commands.mixture_files import write_mixture
 from commands.mixture_options import Setting, mixture_options, setting_of
 from commands.mixture_results import (
@@ -29,21 +30,11 @@ from commands.mixture_simulations import (
     print_learned,
     write_learned,
 )
-from commands.mixture_words import brief
 from commands.model_choice import model_option
-from commands.shared import (
-    STOPPED,
-    comparison_json,
-    emit_json,
-    end_simulation,
-    estimate_json,
-    fail,
-    output_options,
-    prepared_directory,
-    print_table,
-    simulation_options,
-)
-from commands.simulations import Z_FOOTER, print_remarks, simulate_each
+from commands.options import out_option, output_options, seed_option, simulation_options
+from commands.shared import STOPPED, emit_json, estimate_json, fail, print_table
+from commands.simulations import Z_FOOTER, comparison_json, end_simulation, print_remarks, simulate_each
+from commands.words import brief
 
 if TYPE_CHECKING:
     from sim.ensemble import Progress
@@ -64,8 +55,8 @@ SPREAD = ("replica distance", "margin, 1 %", "margin, 10 %", "margin, 50 %")
 @click.command("effective-temperature")
 @model_option(MODELS)
 @mixture_options
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all random numbers.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for arrays, CSV files and figures.")
+@seed_option
+@out_option
 @output_options
 def predict_mixture(seed: int, out: Path | None, as_json: bool, quiet: bool, **given: Any) -> None:
     """How hot SGD on a Gaussian mixture is, how far its replicas get apart and how wide its boundaries are.

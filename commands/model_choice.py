@@ -30,15 +30,15 @@ def model_option(models: Sequence[str]) -> Callable[[Callable[..., None]], Calla
 class ModelCommand(click.Command):
     """Hands over to the command of the model; ``--help`` without ``--model`` lists the options of all."""
 
-    def __init__(self, name: str, models: Mapping[str, click.Command], *, help: str) -> None:
+    def __init__(self, name: str, models: Mapping[str, click.Command], *, help: str, short_help: str) -> None:
         """Make the command.
 
         Args:
             name: its word.
             models: name of a model -> command, which has `model_option`; the first is the default.
-            help: for all.
+            help, short_help: for all.
         """
-        super().__init__(name, help=help)
+        super().__init__(name, help=help, short_help=short_help)
         self.models = dict(models)
 
     def make_context(

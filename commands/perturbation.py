@@ -11,26 +11,15 @@ import click
 
 from commands.advice import Asked, advise_from_curves, scan_from_curves
 from commands.curves import CURVE_ONLY, curve_options
-from commands.shared import (
-    comparison_json,
-    comparison_row,
-    emit_json,
-    end_simulation,
-    hint,
-    noted_interrupts,
-    output_options,
-    prepared_directory,
-    print_table,
-    refuse_options,
-    simulation_options,
-    simulation_progress,
-    write_csv,
-    write_file,
-)
+from commands.files import prepared_directory, write_figure, write_records
+from commands.options import output_options, refuse_options, simulation_options
+from commands.shared import emit_json, hint, noted_interrupts, print_table, simulation_progress
+from commands.simulations import comparison_json, comparison_row, end_simulation
 from commands.toys import TOY_ONLY, Toy, make_toy, toy_options
 
 if TYPE_CHECKING:
     from theory.estimate import Estimate
+    from theory.perturbed_means import PerturbedMeans
 
 ADVICE_ONLY = ("once", "every", "scan", "precision", "tolerance")
 
@@ -38,7 +27,9 @@ INTERVALS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Perturbation intervals of a table, unless others are asked for."""
 
 
-@click.command("perturbation")
+@click.command(
+    "perturbation", short_help="Which perturbation, how often? From training curves, or exactly of a toy process."
+)
 @toy_options(with_target=False)
 @curve_options(interval_type=click.IntRange(min=1))
 @click.option(
@@ -124,7 +115,7 @@ def _predict_toy(toy: Toy, intervals: Sequence[int], branch_epoch: int, out: Pat
 
     unperturbed = mean_first_passage_time(toy.chain)
     directory = None if out is None else _prepared(out, toy, unperturbed)
-    rows = _toy_rows(toy, intervals, branch_epoch)
+    rows = _toy_rows(_toy_means(toy, intervals, branch_epoch))
     steady = _quasi_stationary(toy)
     if as_json:
         result = {"unperturbed_mean": unperturbed, "quasi_steady_state": steady, "intervals": rows}
@@ -133,7 +124,7 @@ def _predict_toy(toy: Toy, intervals: Sequence[int], branch_epoch: int, out: Pat
     else:
         _print_toy(toy, unperturbed, steady, rows, branch_epoch)
     if directory is not None:
-        _write_toy(directory, toy, unperturbed, branch_epoch, {})
+        _write_toy(directory, toy, branch_epoch, {})
 
 
 def _print_toy(
@@ -171,31 +162,24 @@ def _print_toy(
 def _with_error(predicted: float, exact: float) -> tuple[str, str]:
     if math.isinf(predicted) or math.isinf(exact):
         return f"{predicted:.6g}", "-"
-    return f"{predicted:.6g}", f"{predicted / exact - 1:+.2%}"
+    error = round(predicted / exact - 1, 4) + 0.0  # no -0.00 %
+    return f"{predicted:.6g}", f"{error:+.2%}" if error < 10 else f"x {predicted / exact:.0f}"
 
 
-def _toy_rows(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> list[dict[str, float]]:
+def _toy_means(toy: Toy, intervals: Sequence[int], branch_epoch: int) -> PerturbedMeans:
     """The exact mean, both approximations and that of full resetting, for each interval."""
-    from theory import markov_chain, perturbed_chain
-    from theory.perturbation import perturbed_mean, renewal_mean
+    from theory.markov_chain import survival
+    from theory.perturbed_means import perturbed_means
 
-    longest = max(*intervals, branch_epoch)
-    survival = markov_chain.survival(toy.chain, longest)
-    if survival[branch_epoch] == 0:
+    if survival(toy.chain, branch_epoch)[-1] == 0:
         raise ValueError(f"--branch-epoch {branch_epoch}: no run survives that long; take an earlier epoch")
-    residual_mean = perturbed_chain.residual_mean(toy.chain, toy.kernel, branch_epoch)
-    residual_survival = perturbed_chain.residual_survival_once(toy.chain, toy.kernel, branch_epoch, longest)
-    reset = markov_chain.restart_kernel(toy.chain)
-    return [
-        {
-            "interval": interval,
-            "mean": perturbed_chain.periodic_mean(toy.chain, toy.kernel, interval),
-            "rare": float(perturbed_mean(survival, interval, residual_mean)),
-            "renewal": float(renewal_mean(survival, residual_survival, interval)),
-            "full_reset": perturbed_chain.periodic_mean(toy.chain, reset, interval),
-        }
-        for interval in intervals
-    ]
+    return perturbed_means(toy.chain, toy.kernel, intervals, branch_epoch=branch_epoch)
+
+
+def _toy_rows(means: PerturbedMeans) -> list[dict[str, float]]:
+    names = {"interval": "intervals", "mean": "exact", "rare": "rare", "renewal": "renewal", "full_reset": "full_reset"}
+    columns = [getattr(means, name).tolist() for name in names.values()]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _quasi_stationary(toy: Toy) -> dict[str, float] | None:
@@ -213,9 +197,16 @@ def _quasi_stationary(toy: Toy) -> dict[str, float] | None:
     }
 
 
-@click.command("perturbation")
+@click.command("perturbation", short_help="A toy process perturbed every P epochs, beside the exact chain.")
 @toy_options(with_target=True)
-@click.option("--interval", "-P", "intervals", multiple=True, type=click.IntRange(min=1), help="P, repeatable.")
+@click.option(
+    "--interval",
+    "-P",
+    "intervals",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="The perturbation acts every P epochs, repeatable.",
+)
 @click.option("--horizon", type=click.IntRange(min=1), help="Runs are stopped then, and E[min(T, H)] is compared.")
 @simulation_options(runs=20_000)
 @output_options
@@ -282,7 +273,7 @@ def simulate_perturbation(
                 f"the grid's error, up to {worst:.2%} of the exact value, is granted; z counts what is beyond it", quiet
             )
     if directory is not None:
-        _write_toy(directory, toy, unperturbed, 100, points if horizon is None else {})
+        _write_toy(directory, toy, 100, points if horizon is None else {})
     end_simulation(comparisons, stopped)
 
 
@@ -344,56 +335,15 @@ def _prepared(out: Path, toy: Toy, unperturbed: float) -> Path:
     return prepared_directory(out)
 
 
-def _write_toy(out: Path, toy: Toy, unperturbed: float, branch_epoch: int, simulated: dict[int, Estimate]) -> None:
+def _write_toy(out: Path, toy: Toy, branch_epoch: int, simulated: dict[int, Estimate]) -> None:
     """``perturbed_mean.csv``, ``speed_up.png`` and, for a coordinate, ``quasi_steady_state.png``."""
-    from figures.style import png_bytes
-    from figures.toy_perturbation import figure_toy_speed_up
+    from figures.toy_processes import figure_speed_ups, figure_survivors
 
-    rows = _toy_rows(toy, sorted({*range(1, 11), *(12, 15, 20, 30, 50, 70, 100), *simulated}), branch_epoch)
-
-    def speed_up(key: str) -> list[float]:
-        return [unperturbed / row[key] for row in rows]
-
-    points = [(interval, _ratio(unperturbed, estimate)) for interval, estimate in simulated.items()]
-    figure = figure_toy_speed_up(
-        f"{toy.name}, {toy.perturbation}",
-        [row["interval"] for row in rows],
-        exact=speed_up("mean"),
-        rare=speed_up("rare"),
-        renewal=speed_up("renewal"),
-        full_reset=speed_up("full_reset"),
-        simulated=points,
-    )
-    write_csv(out / "perturbed_mean.csv", [tuple(rows[0]), *(tuple(row.values()) for row in rows)])
-    write_file(out / "speed_up.png", png_bytes(figure))
+    intervals = sorted({*range(1, 11), *(12, 15, 20, 30, 50, 70, 100), *simulated})
+    means = _toy_means(toy, intervals, branch_epoch)
+    write_records(out / "perturbed_mean.csv", _toy_rows(means))
+    figure = figure_speed_ups(f"{toy.name}, {toy.perturbation}", means, list(simulated.items()))
+    write_figure(out / "speed_up.png", figure)
     if toy.walk is not None and toy.grid is not None:
-        write_file(out / "quasi_steady_state.png", _steady_state_png(toy))
-
-
-def _ratio(unperturbed: float, perturbed: Estimate) -> Estimate:
-    from theory.estimate import Estimate
-
-    value = unperturbed / perturbed.value
-    return Estimate(value, value * perturbed.standard_error / perturbed.value, perturbed.n)
-
-
-def _steady_state_png(toy: Toy) -> bytes:
-    from figures.style import png_bytes
-    from figures.toy_perturbation import figure_quasi_stationary
-    from theory.quasi_stationary import quasi_stationary_state
-
-    assert toy.walk is not None
-    assert toy.grid is not None
-    x = toy.grid.centres
-    cell, survivors = x[1] - x[0], quasi_stationary_state(toy.chain).distribution
-    figure = figure_quasi_stationary(
-        toy.name,
-        x,
-        potential=toy.walk.potential.value(x),
-        quasi_stationary=survivors / cell,
-        initial=toy.chain.initial / cell,
-        perturbed=survivors @ toy.kernel / cell,
-        target=toy.walk.target,
-        perturbation=toy.perturbation,
-    )
-    return png_bytes(figure)
+        survivors = figure_survivors(toy.name, toy.walk, toy.grid, toy.kernel, toy.perturbation)
+        write_figure(out / "quasi_steady_state.png", survivors)

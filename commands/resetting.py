@@ -10,27 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.curves import CURVE_ONLY, curve_options, resetting_from_curves
+from commands.files import prepared_directory, write_csv, write_figure
 from commands.laws import LAWS, parse_law
-from commands.shared import (
-    comparison_json,
-    comparison_row,
-    emit_json,
-    end_simulation,
-    hint,
-    noted_interrupts,
-    output_options,
-    prepared_directory,
-    print_table,
-    refuse_options,
-    simulation_options,
-    simulation_progress,
-    write_csv,
-    write_file,
-)
+from commands.options import output_options, refuse_options, simulation_options, with_options
+from commands.shared import emit_json, hint, noted_interrupts, print_derivations, print_table, simulation_progress
+from commands.simulations import comparison_json, comparison_row, end_simulation
 
 if TYPE_CHECKING:
     from theory.optimal_restart import Optimum
     from theory.passage_law_base import PassageLaw
+
+INTERVAL = "Sharp restart every P, repeatable."
 
 LAW_ONLY = ("rates", "overhead", "latex")
 
@@ -41,22 +31,17 @@ INVERSION_ERROR = 1e-8
 """Relative error granted to closed forms: some are inverted Laplace transforms, good to 1e-9."""
 
 
-def _law_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--overhead", default=0.0, show_default=True, help="Time lost by each restart."),
-        click.option(
-            "--rate", "-r", "rates", multiple=True, type=float, help="Poisson restart at this rate; repeatable."
-        ),
-        click.option("--law", help=f"NAME:parameter=value,... of a single attempt: {LAWS}."),
-    ):
-        command = option(command)
-    return command
+_law_options = with_options(
+    click.option("--law", help=f"NAME:parameter=value,... of a single attempt: {LAWS}."),
+    click.option("--rate", "-r", "rates", multiple=True, type=float, help="Poisson restart at this rate, repeatable."),
+    click.option("--overhead", default=0.0, show_default=True, help="Time lost by each restart."),
+)
 
 
-@click.command("resetting")
+@click.command("resetting", short_help="Time to the target with restarts: of a law, or from training curves.")
 @_law_options
 @click.option("--latex", is_flag=True, help="With --law: print the derivation of its formulas, in LaTeX.")
-@curve_options(interval_type=float)
+@curve_options(interval_type=float, interval=INTERVAL, target="Value of the metric at which training is over.")
 @output_options
 @click.pass_context
 def predict_resetting(
@@ -96,7 +81,7 @@ def predict_resetting(
 
 
 def _print_latex(law: str) -> None:
-    from theory.derivations import derivation_names, derive
+    from theory.derivations import derivation_names
 
     known = derivation_names("restart")
     law_name, _, values = (part.strip() for part in law.partition(":"))
@@ -107,9 +92,7 @@ def _print_latex(law: str) -> None:
     if not names:
         laws = sorted({name.split()[-1] for name in known if " " in name})
         raise ValueError(f"no derivation for the law {law_name!r}; there are some for {', '.join(laws)}")
-    for name in names:
-        click.echo(f"% {name}")
-        click.echo(derive(name).latex())
+    print_derivations(names)
 
 
 def _optimum(find: Callable[..., Optimum], law: PassageLaw, overhead: float) -> Optimum | None:
@@ -235,26 +218,23 @@ def _write_law(
     simulated: Sequence[tuple[str, float, Any]],
 ) -> None:
     """``restart_mean.csv`` with the means over four decades, and ``restart_mean.png``."""
-    import numpy as np
-
-    from figures.resetting import RestartMeans, figure_restart_mean
-    from figures.style import png_bytes
-    from theory.resetting import Restarted
+    from figures.resetting import figure_restart_mean
+    from figures.toy_processes import restart_means
+    from theory.passage_laws import Deterministic
+    from theory.waiting_times import Exponential
 
     panels, lines = [], [("restart", "parameter", "mean")]
-    optima = (("Poisson, rate", best_rate, 1 / law.time_scale), ("sharp, every", best_interval, law.time_scale))
-    for kind, optimum, scale in optima:
-        values = ((_interior(optimum) or [scale])[0] * np.logspace(-2, 2, 161)).tolist()
-        if kind.startswith("sharp"):
-            values = _known_intervals(law, values)
-        timers = _timers(values, ()) if kind.startswith("Poisson") else _timers((), values)
-        means = np.array([Restarted(law, timer, overhead=overhead).mean for _, _, timer in timers])
-        lines += [(kind, value, mean) for value, mean in zip(values, means, strict=True)]
+    for kind, timer, optimum in (
+        ("Poisson, rate", Exponential, best_rate),
+        ("sharp, every", Deterministic, best_interval),
+    ):
         points = [(value, estimate) for name, value, estimate in simulated if name == kind]
-        panels.append(RestartMeans(np.array(values), means, optimum, points))
-    figure = figure_restart_mean(text, rate=panels[0], interval=panels[1], undisturbed=law.mean)
+        panel = restart_means(law, timer, optimum, overhead=overhead, simulated=points)
+        lines += [(kind, *row) for row in zip(panel.values.tolist(), panel.means.tolist(), strict=True)]
+        panels.append(panel)
     write_csv(out / "restart_mean.csv", lines)
-    write_file(out / "restart_mean.png", png_bytes(figure))
+    figure = figure_restart_mean(text, rate=panels[0], interval=panels[1], undisturbed=law.mean)
+    write_figure(out / "restart_mean.png", figure)
 
 
 def _known(process: PassageLaw, horizon: float, what: str) -> tuple[float, float]:
@@ -270,9 +250,9 @@ def _known(process: PassageLaw, horizon: float, what: str) -> tuple[float, float
     return mean, math.sqrt(variance)
 
 
-@click.command("resetting")
+@click.command("resetting", short_help="A restarted process, beside closed forms.")
 @_law_options
-@click.option("--interval", "-P", "intervals", multiple=True, type=float, help="Sharp restart every P; repeatable.")
+@click.option("--interval", "-P", "intervals", multiple=True, type=float, help=INTERVAL)
 @click.option("--horizon", type=float, default=math.inf, help="Runs are stopped then, and E[min(T, H)] is compared.")
 @click.option(
     "--method",
@@ -281,7 +261,7 @@ def _known(process: PassageLaw, horizon: float, what: str) -> tuple[float, float
     show_default=True,
     help="Draw times from their law, or step through time.",
 )
-@click.option("--time-step", type=float, help="Of the bridge method; default: an error below 0.1 %.")
+@click.option("--time-step", type=float, help="Of the bridge method. Default: an error below 0.1 %.")
 @simulation_options(runs=200_000)
 @output_options
 def simulate_resetting(

@@ -1,4 +1,4 @@
-"""What several commands share: options, tables, JSON, progress, and the way they end."""
+"""What several commands share: exit codes, tables, JSON, and progress."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from theory.estimate import Comparison, Estimate
+    from theory.estimate import Estimate
+
+Progress = Callable[[int, int, str], None]
+"""Told of work that is done, of all work, and what it is."""
 
 FAILED, USAGE, DISAGREES, STOPPED = 1, 2, 3, 4
 """Exit codes: failed; wrong usage; theory and measurement disagree; stopped early, resumable. 0: done or agreed."""
@@ -35,74 +36,18 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """``--json`` and ``--quiet``, for every command.
+def failure_in_words(error: ModuleNotFoundError | OSError) -> str:
+    """What went wrong outside of jostle, and what to do.
 
     Args:
-        command: to be decorated.
+        error: of the installation or the operating system.
 
     Returns:
-        The command with the options.
+        A line.
     """
-    for option in (
-        click.option("--quiet", is_flag=True, help="No progress and no hints on stderr."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."),
-    ):
-        command = option(command)
-    return command
-
-
-def simulation_options(*, runs: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Options of all simulations.
-
-    Args:
-        runs: the default number of runs.
-
-    Returns:
-        A decorator.
-    """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in (
-            click.option("--out", type=click.Path(path_type=Path), help="Directory for CSV files and figures."),
-            click.option(
-                "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all random numbers."
-            ),
-            click.option(
-                "--threads", type=click.IntRange(1, 1024), help="Default: one per core; no influence on results."
-            ),
-            click.option(
-                "--runs",
-                default=runs,
-                show_default=True,
-                type=click.IntRange(2, 10**9),
-                help="Independent runs behind each row; errors fall with their square root.",
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def refuse_options(context: click.Context, names: Sequence[str], belong_to: str) -> None:
-    """Refuse options that would be ignored.
-
-    Args:
-        context: of the command.
-        names: of its parameters.
-        belong_to: the option without which they mean nothing.
-
-    Raises:
-        ValueError: if one of them was given.
-    """
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise ValueError(f"{', '.join(given)} can only be used with {belong_to}")
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; training needs the extra 'nn': pip install 'jostle[nn]'"
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
 def emit_json(command: str, parameters: dict[str, Any], seed: int | None, result: Any) -> None:
@@ -156,8 +101,46 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: S
             click.echo("  ".join("-" * width for width in widths))
 
 
+def record_cells(records: Sequence[dict[str, Any]], digits: int) -> list[tuple[str, ...]]:
+    """Records as cells of a table.
+
+    Args:
+        records: rows whose values are numbers, texts, yes or no, or None.
+        digits: of numbers.
+
+    Returns:
+        A row for each; "-" for None.
+
+    Example:
+        >>> record_cells([{"order": "reshuffled", "variance": 0.123456, "stable": True, "drift": None}], 3)
+        [('reshuffled', '0.123', 'yes', '-')]
+    """
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "-"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return value if isinstance(value, str) else f"{value:.{digits}g}"
+
+    return [tuple(map(cell, record.values())) for record in records]
+
+
+def print_derivations(names: Sequence[str]) -> None:
+    """Print derivations for ``--latex``.
+
+    Args:
+        names: of ``theory.derivations``.
+    """
+    from theory.derivations import derive
+
+    for name in names:
+        click.echo(f"% {name}")
+        click.echo(derive(name).latex())
+
+
 @contextmanager
-def simulation_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+def simulation_progress(quiet: bool) -> Iterator[Progress | None]:
     """As ``progress_bar``, and a line if kernels have to be compiled first.
 
     Args:
@@ -198,7 +181,7 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+def progress_bar(quiet: bool) -> Iterator[Progress | None]:
     """A bar with the time left on a terminal, a line every 15 seconds elsewhere, nothing with --quiet."""
     if quiet:
         yield None
@@ -218,10 +201,11 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None
         yield lines
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
         columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
 
@@ -250,149 +234,3 @@ def estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
         return None
     values = {"value": estimate.value, "standard_error": estimate.standard_error, "n": estimate.n}
     return values | {"interval95": list(estimate.interval())}
-
-
-def parse_perturbation(text: str, *, option: str = "perturbation option") -> dict[str, Any]:
-    """``shrink_perturb:shrink=0.7,noise=0.3`` as a dictionary; values are JSON, or text if they are not.
-
-    Args:
-        text: a name and what belongs to it.
-        option: what a message calls that.
-
-    Returns:
-        ``name`` and the values.
-
-    Raises:
-        ValueError: for a value without a name, or a second one of a name.
-    """
-    name, _, options = text.partition(":")
-    result: dict[str, Any] = {"name": name.strip()}
-    for item in filter(None, (part.strip() for part in options.split(","))):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"{option} {item!r} must have the form name=value")
-        key = key.strip()
-        if key in result:
-            raise ValueError(f"{option} {item!r}: {key} is given twice in {text!r}")
-        try:
-            result[key] = json.loads(value)
-        except ValueError:  # no JSON, or a number of thousands of digits
-            result[key] = value.strip()
-    return result
-
-
-def comparison_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
-    """A comparison of a closed form with a simulation, as cells of a table.
-
-    Args:
-        comparison: with its verdict.
-
-    Returns:
-        (quantity, theory, simulated, z, verdict).
-    """
-    measured = comparison.measured
-    simulated = f"{measured.value:.6g} +- {measured.standard_error:.2g}"
-    return (
-        comparison.quantity,
-        f"{comparison.predicted.value:.6g}",
-        simulated,
-        f"{comparison.z:+.1f}",
-        comparison.verdict,
-    )
-
-
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison of a closed form with a simulation, for ``--json``.
-
-    Args:
-        comparison: with its verdict.
-
-    Returns:
-        Quantity, prediction, measurement, z, p-value, verdict and reasons.
-    """
-    return {
-        "quantity": comparison.quantity,
-        "predicted": comparison.predicted.value,
-        "simulated": estimate_json(comparison.measured),
-        "z": comparison.z,
-        "p_value": comparison.p_value,
-        "verdict": comparison.verdict,
-        "reasons": list(comparison.reasons),
-    }
-
-
-def end_simulation(comparisons: Sequence[Comparison], stopped: bool) -> None:
-    """Leave with the exit code of what was found, if it is not 0.
-
-    Args:
-        comparisons: with their verdicts.
-        stopped: whether Ctrl-C came before all runs were done.
-    """
-    if stopped:
-        fail("stopped early; the table holds the runs that were complete", STOPPED)
-    if any(comparison.verdict == "disagrees" for comparison in comparisons):
-        sys.exit(DISAGREES)
-
-
-def prepared_directory(path: Path) -> Path:
-    """Create the directory of ``--out`` before anything is computed: one that cannot be used is noticed then.
-
-    Args:
-        path: of the directory.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: if a file is in the way.
-        OSError: if it cannot be created.
-    """
-    from nnval.engine.run_directory import StorageError, make_directory
-
-    try:
-        make_directory(path)
-    except StorageError as error:
-        raise _unwritable(path, error) from None
-    return path
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file, whole.
-
-    Args:
-        path: of the file.
-        content: of it.
-
-    Raises:
-        OSError: if that fails, with advice for commands that do not go on from what is there.
-    """
-    from nnval.engine.run_directory import StorageError, write_whole
-
-    try:
-        write_whole(path, content)
-    except StorageError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> OSError:
-    cause = error.__cause__
-    reason = getattr(cause, "strerror", None) or cause
-    return OSError(
-        error.errno, f"could not write {path} ({reason}); make room or choose another --out, and run it again"
-    )
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table, the first row its header.
-
-    Args:
-        path: of the file.
-        rows: of cells; numbers are written so that reading gives the same number.
-    """
-    text = "".join(",".join(_csv_cell(cell) for cell in row) + "\n" for row in rows)
-    write_file(path, text.encode())
-
-
-def _csv_cell(cell: Any) -> str:
-    text = repr(float(cell)) if isinstance(cell, float) else str(cell)
-    return f'"{text}"' if "," in text else text

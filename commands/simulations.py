@@ -1,13 +1,22 @@
-"""What the simulations of several things one after the other share: one progress bar, and remarks below the table."""
+"""What simulations beside theory share: one progress bar for all, a table of comparisons, and the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from commands.shared import estimate_json, noted_interrupts, simulation_progress
+from commands.shared import (
+    DISAGREES,
+    STOPPED,
+    estimate_json,
+    fail,
+    noted_interrupts,
+    print_table,
+    simulation_progress,
+)
 
 if TYPE_CHECKING:
     from sim.ensemble import Progress
@@ -57,6 +66,72 @@ def simulate_each(
     return results
 
 
+def completeness(names: Sequence[str], results: Mapping[str, Any]) -> tuple[list[str], int, bool]:
+    """What Ctrl-C left of `simulate_each`.
+
+    Args:
+        names: of all things.
+        results: of those that were begun.
+
+    Returns:
+        Names of those that were not; replicas that all others have; and whether anything was cut short.
+    """
+    missing = [name for name in names if name not in results]
+    done = min(found.replicas for found in results.values())
+    return missing, done, bool(missing) or any(found.replicas < found.requested for found in results.values())
+
+
+def print_comparisons(heading: str, comparisons: Sequence[Comparison]) -> None:
+    """Print theory beside simulation.
+
+    Args:
+        heading: of the column of quantities.
+        comparisons: with their verdicts.
+    """
+    rows = [comparison_row(comparison) for comparison in comparisons]
+    print_table((heading, "theory", "simulated", "z", "verdict"), rows, left=(0, 4))
+
+
+def comparison_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
+    """A comparison of a closed form with a simulation, as cells of a table.
+
+    Args:
+        comparison: with its verdict.
+
+    Returns:
+        (quantity, theory, simulated, z, verdict).
+    """
+    measured = comparison.measured
+    simulated = f"{measured.value:.6g} +- {measured.standard_error:.2g}"
+    return (
+        comparison.quantity,
+        f"{comparison.predicted.value:.6g}",
+        simulated,
+        f"{comparison.z:+.1f}",
+        comparison.verdict,
+    )
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison of a closed form with a simulation, for ``--json``.
+
+    Args:
+        comparison: with its verdict.
+
+    Returns:
+        Quantity, prediction, measurement, z, p-value, verdict and reasons.
+    """
+    return {
+        "quantity": comparison.quantity,
+        "predicted": comparison.predicted.value,
+        "simulated": estimate_json(comparison.measured),
+        "z": comparison.z,
+        "p_value": comparison.p_value,
+        "verdict": comparison.verdict,
+        "reasons": list(comparison.reasons),
+    }
+
+
 def not_compared_json(rows: Sequence[tuple[str, float, Estimate]]) -> list[dict[str, Any]]:
     """What was simulated where theory is infinite, for ``--json``.
 
@@ -81,11 +156,29 @@ def print_remarks(
         not_compared: (quantity, infinite theory, simulated).
         not_simulated: what Ctrl-C left out.
     """
+    from nnval.tables import LOOSE_WORDS, is_loose
+
     for reason in sorted({reason for c in comparisons for reason in c.reasons}):
         click.echo(f"outside regime: {reason}")
+    loose = sum(is_loose(c) for c in comparisons)
+    if loose:
+        click.echo(f"agrees, in {loose} of {len(comparisons)} rows: {LOOSE_WORDS}")
     for quantity, theory, estimate in not_compared:
         click.echo(
             f"not compared: infinite {quantity}; theory {theory:g}, simulated {estimate.value:.6g} in this many steps"
         )
     if not_simulated:
         click.echo(f"not simulated: {', '.join(not_simulated)}")
+
+
+def end_simulation(comparisons: Sequence[Comparison], stopped: bool) -> None:
+    """Leave with the exit code of what was found, if it is not 0.
+
+    Args:
+        comparisons: with their verdicts.
+        stopped: whether Ctrl-C came before all runs were done.
+    """
+    if stopped:
+        fail("stopped early; the table holds the runs that were complete", STOPPED)
+    if any(comparison.verdict == "disagrees" for comparison in comparisons):
+        sys.exit(DISAGREES)

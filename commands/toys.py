@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import parse_perturbation
+from commands.options import Decorator, parse_perturbation, with_options
 
 if TYPE_CHECKING:
     from sim.perturbation import Perturbation
@@ -66,7 +65,7 @@ class Toy:
         return _of_walk(self.name, self.walk, self.perturbation, len(self.grid.centres) // 2)
 
 
-def toy_options(*, with_target: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def toy_options(*, with_target: bool) -> Decorator:
     """Options that name a toy process and its perturbation.
 
     Args:
@@ -75,29 +74,24 @@ def toy_options(*, with_target: bool) -> Callable[[Callable[..., None]], Callabl
     Returns:
         A decorator.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = [
-            click.option("--perturbation", help=f"What acts every P epochs: {PERTURBATIONS}."),
-            click.option("--cells", type=click.IntRange(10, 5000), help="Of the grid; default 400, double_well 520."),
-            click.option("--limits", type=(float, float), help="Ends of the grid: LOW HIGH."),
-            click.option("--initial-deviation", type=float, help="Standard deviation of the initial law."),
-            click.option("--initial-mean", type=float, help="Mean of the normal initial law."),
-            click.option("--time-step", type=float, help="dt of x' = x - U'(x) dt + sqrt(2 D dt) N(0, 1)."),
-            click.option("--epoch", type=float, help="Duration of an epoch, a whole number of time steps."),
-            click.option("--diffusivity", type=float, help="D."),
-            click.option(
-                "--potential", help="U(x): an expression such as 'x**4/4 - x**2/2', or a built-in NAME:parameter=value."
-            ),
-            click.option("--chain", help=f"A ready-made process: {', '.join(CHAINS)}."),
-        ]
-        if with_target:
-            options.insert(3, click.option("--target", type=float, help="Met at or beyond this x."))
-        for option in options:
-            command = option(command)
-        return command
-
-    return decorate
+    target = [click.option("--target", type=float, help="x at or beyond which the target is met.")]
+    return with_options(
+        click.option("--chain", help=f"A ready-made process: {', '.join(CHAINS)}."),
+        click.option(
+            "--potential", help="U(x): an expression such as 'x**4/4 - x**2/2', or a built-in NAME:parameter=value."
+        ),
+        click.option("--diffusivity", type=float, help="D."),
+        click.option("--epoch", type=float, help="Duration of an epoch, a whole number of time steps."),
+        click.option("--time-step", type=float, help="dt of x' = x - U'(x) dt + sqrt(2 D dt) N(0, 1)."),
+        click.option("--initial-mean", type=float, help="Mean of the normal initial law."),
+        click.option("--initial-deviation", type=float, help="Standard deviation of the initial law."),
+        *(target if with_target else ()),
+        click.option("--limits", type=(float, float), metavar="LOW HIGH", help="Ends of the grid."),
+        click.option(
+            "--cells", type=click.IntRange(10, 5000), help=f"Of the grid. Default: {CELLS}, for double_well 520."
+        ),
+        click.option("--perturbation", help=f"What acts every P epochs: {PERTURBATIONS}."),
+    )
 
 
 def make_toy(

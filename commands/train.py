@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import emit_json, hint, output_options, print_table, progress_bar
+from commands.options import output_options
+from commands.shared import emit_json, hint, print_table, progress_bar
 from commands.training_options import (
     GROUPS,
     GroupedCommand,
@@ -16,13 +17,14 @@ from commands.training_options import (
     parse_workers,
     refuse_beside,
 )
+from commands.words import duration
 
 if TYPE_CHECKING:
     from nnval.engine.results import EnsembleResult
     from nnval.engine.status import RunStatus
 
 
-@click.command(cls=GroupedCommand, params=[option for options in GROUPS.values() for option in options])
+@click.command(cls=GroupedCommand, groups=GROUPS, short_help="Train an ensemble of networks; resumable.")
 @output_options
 @click.pass_context
 def train(
@@ -122,18 +124,11 @@ def _print_status(run: Path, as_json: bool) -> None:
     share = status.work / status.total_work if status.total_work else 0.0
     click.echo(f"{status.work} of {status.total_work} member-epochs ({share:.1%})", nl=False)
     if status.rate is not None and status.seconds_left is not None:
-        click.echo(f", {status.rate:.3g} per second, about {_duration(status.seconds_left)} left", nl=False)
-    click.echo("" if status.last_written is None else f"; last written {_duration(status.last_written)} ago")
+        click.echo(f", {status.rate:.3g} per second, about {duration(status.seconds_left)} left", nl=False)
+    click.echo("" if status.last_written is None else f"; last written {duration(status.last_written)} ago")
 
 
 def _rows(status: RunStatus) -> list[tuple[str, int]]:
     states = [("planned", status.planned), ("done", status.done), ("training", status.training)]
     ended = [(f"ended: {name}", count) for name, count in status.ended.items()]
     return [*states, ("waiting", status.waiting), *ended]
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from commands.shared import parse_perturbation
+from commands.options import LEARNING_RATE, RUN_DIRECTORY, parse_perturbation
 from nnval.engine.config import (
     AUGMENTATIONS,
     EXECUTIONS,
@@ -42,11 +42,11 @@ def _setting(*names: str, **attributes: Any) -> click.Option:
 
 GROUPS: dict[str, list[click.Option]] = {
     "Run": [
-        _setting("--out", type=click.Path(path_type=Path), help="Directory; what was trained there is not again."),
-        _setting("--preset", help="A recipe such as meir2025-small, or a .toml file; other options override it."),
+        _setting("--out", type=click.Path(path_type=Path), help=RUN_DIRECTORY),
+        _setting("--preset", help="Name such as meir2025-small, or path of a TOML file; other options override it."),
         _field("--members", help="N, or A:B for those numbered A to B - 1, to extend a run or to share it."),
-        _field("--epochs", type=int, help="Horizon."),
-        _field("--target", type=float, help="Validation accuracy at which a network stops; default: none does."),
+        _field("--epochs", type=int, help="Of a training at most: the horizon."),
+        _field("--target", type=float, help="Validation accuracy at which training is over. Default: none."),
         _field("--seed", type=click.IntRange(min=0), help="Of all random numbers."),
         _setting(
             "--status", type=click.Path(path_type=Path), metavar="RUN", help="Say how far a run is, and nothing else."
@@ -69,7 +69,7 @@ GROUPS: dict[str, list[click.Option]] = {
         _field("--hidden", help="Widths of the hidden layers of mlp."),
         _field("--initialisation", help="torch_default, kaiming_fan_out, ..."),
         _field("--optimizer", type=click.Choice(OPTIMIZERS), help="Those of torch.optim."),
-        _field("--lr", "learning_rate", type=float, help="Learning rate, the highest of the schedule."),
+        _field(*LEARNING_RATE, type=float, help="Learning rate, the highest of the schedule."),
         _field("--batch-size", type=int, help="Samples in a batch."),
         _field("--momentum", type=float, help="Of sgd."),
         _field("--nesterov/--no-nesterov", help="Of sgd with momentum."),
@@ -100,7 +100,7 @@ GROUPS: dict[str, list[click.Option]] = {
             type=click.Choice(EXECUTIONS),
             help="Many networks at once (stacked) or one by one (loop); auto: what pays.",
         ),
-        _field("--stack-size", type=int, help="Networks trained together; default: as many as pays."),
+        _field("--stack-size", type=int, help="Networks trained together. Default: as many as pays."),
     ],
 }
 
@@ -124,12 +124,27 @@ _BELONGS_TO = {
 class GroupedCommand(click.Command):
     """A command whose help shows its options in groups."""
 
+    def __init__(
+        self, *args: Any, groups: Mapping[str, Sequence[click.Option]], params: list[Any], **more: Any
+    ) -> None:
+        """Make the command.
+
+        Args:
+            *args: of ``click.Command``.
+            groups: title -> options.
+            params: other options, which come last, as output.
+            **more: of ``click.Command``.
+        """
+        self.groups = {**groups, "Output": params}
+        super().__init__(*args, params=[option for options in self.groups.values() for option in options], **more)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See ``click.Command``."""
-        grouped = [option for options in GROUPS.values() for option in options]
-        others = [option for option in self.get_params(ctx) if option not in grouped]
-        for title, options in {**GROUPS, "Output": others}.items():
-            rows = [row for option in options if (row := option.get_help_record(ctx)) is not None]
+        known = [option for options in self.groups.values() for option in options]
+        more = [option for option in self.get_params(ctx) if option not in known]  # --help
+        for title, options in self.groups.items():
+            shown = [*options, *more] if title == "Output" else options
+            rows = [row for option in shown if (row := option.get_help_record(ctx)) is not None]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

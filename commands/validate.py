@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import (
-    DISAGREES,
-    emit_json,
-    estimate_json,
-    hint,
-    output_options,
-    parse_perturbation,
-    print_table,
-    progress_bar,
-    refuse_options,
-)
+from commands.experiment_options import PRESET, SHOW_PRESET, run_directory
+from commands.experiment_report import REPORT, Shown, print_findings
+from commands.options import LEARNING_RATE, output_options, parse_perturbation, refuse_options, run_option
+from commands.shared import DISAGREES, emit_json, estimate_json, hint, print_table, progress_bar
 from commands.study_report import write_report
 
 if TYPE_CHECKING:
@@ -65,26 +58,30 @@ def _study_config(
     return StudyConfig.from_dict(values)
 
 
-@click.command("perturbation")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory of the study; resumed if it exists.")
-@click.option("--preset", default="digits-demo", show_default=True, help="Name, or path of a TOML file.")
+@click.command(
+    "perturbation", short_help="Train, perturb survivors once, predict every interval, and check the predictions."
+)
+@run_option
+@click.option("--preset", default="digits-demo", show_default=True, help=PRESET)
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
     help="A finished 'jostle train' with --snapshots: its networks are the unperturbed ones.",
 )
-@click.option("--show-preset", is_flag=True, help="Print the preset, to copy and change, and stop.")
+@click.option("--show-preset", is_flag=True, help=SHOW_PRESET)
 @click.option("--members", type=int, help="Unperturbed networks.")
 @click.option("--periodic-members", type=int, help="Networks at each interval.")
-@click.option("--epochs", type=int, help="Horizon.")
-@click.option("--lr", "learning_rate", type=float, help="Learning rate.")
+@click.option("--epochs", type=int, help="Of a training at most: the horizon.")
+@click.option(*LEARNING_RATE, type=float, help="Learning rate, the highest of the schedule.")
 @click.option("--target", type=float, help="Validation accuracy at which training is over.")
-@click.option("--perturbation", "perturbations", multiple=True, help="NAME or NAME:option=value,...; repeatable.")
-@click.option("--interval", "-P", "intervals", multiple=True, type=int, help="Measured interval; repeatable.")
-@click.option("--branch-epoch", "branch_epochs", multiple=True, type=int, help="Epoch of one perturbation; repeatable.")
+@click.option("--perturbation", "perturbations", multiple=True, help="NAME or NAME:option=value,..., repeatable.")
+@click.option(
+    "--interval", "-P", "intervals", multiple=True, type=int, help="The perturbation acts every P epochs, repeatable."
+)
+@click.option("--branch-epoch", "branch_epochs", multiple=True, type=int, help="Epoch of one perturbation, repeatable.")
 @click.option("--follow", type=int, help="Epochs for which perturbed survivors are followed.")
-@click.option("--seed", type=click.IntRange(min=0), help="Default: the preset's.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes; default: one per core, at most 4.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of all random numbers. Default: the preset's.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes. Default: one per core, at most 4.")
 @output_options
 def validate_perturbation(
     out: Path | None,
@@ -115,8 +112,7 @@ def validate_perturbation(
         load_study(preset)
         click.echo(preset_text(preset), nl=False)
         return
-    if out is None:
-        raise ValueError("--out is missing: name the directory of the study, such as --out runs/demo")
+    directory = run_directory(out, "runs/demo")
     training = {"members": members, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     if run is not None:
         refuse_options(
@@ -128,17 +124,17 @@ def validate_perturbation(
     from nnval.perturbation import run_study, untrained
     from nnval.study_tables import is_saved, save
 
-    finished = is_saved(out) and (out / "report.html").exists() and not untrained(config, out)
+    finished = is_saved(directory) and (directory / REPORT).exists() and not untrained(config, directory)
     begin = time.monotonic()
     with progress_bar(quiet) as progress:
-        study = run_study(config, out, progress=progress, workers=workers or _default_workers(), unperturbed=run)
+        study = run_study(config, directory, progress=progress, workers=workers or _default_workers(), unperturbed=run)
     if finished:
-        hint(f"{out} was finished already; nothing was trained", quiet)
+        hint(f"{directory} was finished already; nothing was trained", quiet)
     else:
         save(study)
         write_report(study)
     print_study(study, as_json)
-    hint(f"report: {out / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    hint(f"report: {directory / REPORT} ({time.monotonic() - begin:.0f} s)", quiet)
     if not study.agrees:
         sys.exit(DISAGREES)
 
@@ -149,7 +145,7 @@ def _default_workers() -> int:
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-@click.command()
+@click.command(short_help="Write the report of a finished study anew, and print its table.")
 @click.argument("run", type=click.Path(path_type=Path))
 @output_options
 def report(run: Path, as_json: bool, quiet: bool) -> None:
@@ -164,16 +160,16 @@ def report(run: Path, as_json: bool, quiet: bool) -> None:
     save(study)
     write_report(study)
     print_study(study, as_json)
-    hint(f"report: {run / 'report.html'}", quiet)
+    hint(f"report: {run / REPORT}", quiet)
 
 
-@click.command("resetting")
+@click.command("resetting", short_help="Full resets of a finished study beside Eq. (5), from unperturbed runs alone.")
 @click.argument("run", type=click.Path(path_type=Path))
 @output_options
 def validate_resetting(run: Path, as_json: bool, quiet: bool) -> None:
     """Full resets of a finished 'validate perturbation' beside Eq. (5), which needs the unperturbed runs only.
 
-    
+    \b
     jostle validate perturbation --preset digits-demo --out runs/demo
     jostle validate resetting runs/demo
     """
@@ -235,20 +231,8 @@ def print_study(study: Study, as_json: bool) -> None:
         }
         emit_json("validate perturbation", study.config.to_dict(), study.config.training.seed, result)
         return
-    lines = facts(study)
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        click.echo(f"{name.ljust(width)}  {text}")
     table, notes = comparison_table(study)
-    horizon = study.config.training.epochs
-    click.echo(f"\nE[min(T_P, {horizon})], epochs to the target with a perturbation every P epochs:")
-    print_table(table.header, table.rows, left=(0, 2, 6))
-    for note in notes:
-        click.echo(note)
-    measured = measurement_table(study)
-    click.echo("\nMeasured (unperturbed networks are tested at the horizon, others where they reached the target):")
-    print_table(measured.header, measured.rows)
-    click.echo()
-    for line in conclusions(study):
-        click.echo(line)
-    click.echo(f"seed {study.config.training.seed}")
+    times = f"E[min(T_P, {study.config.training.epochs})], epochs to the target with a perturbation every P epochs:"
+    measured = "Measured (unperturbed networks are tested at the horizon, others where they reached the target):"
+    tables = (Shown(times, table, (0, 2, 6), "\n".join(notes)), Shown(measured, measurement_table(study)))
+    print_findings(facts(study), tables, conclusions(study), study.config.training.seed)

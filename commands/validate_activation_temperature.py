@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.experiment_options import (
-    TRAINING_FIELDS,
-    carry_out,
-    echo_facts,
-    experiment_fields,
-    experiment_options,
-    prepared,
-    typeset,
-    write_files,
-)
-from commands.shared import emit_json, output_options, print_table
+from commands.experiment_options import ExperimentRun, experiment_options
+from commands.experiment_report import Shown, finish, print_findings, report_figures, report_table, write_run
+from commands.options import output_options
+from commands.shared import progress_bar
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from figures.measured_activation_temperature import CooledCurves, SweptSchedule
-    from figures.report import ReportTable
     from nnval.activation_temperature_study import CoolingStudy, ScheduleRuns
-    from nnval.tables import Table
 
 EXPERIMENT = "activation-temperature"
 
@@ -34,8 +26,8 @@ COLUMNS = (
 )
 
 
-@click.command(EXPERIMENT)
-@experiment_options(EXPERIMENT, preset="digits")
+@click.command(EXPERIMENT, short_help="Cooling by activation patterns beside other schedules, and sweeps of the rate.")
+@experiment_options(EXPERIMENT, preset="digits", example="runs/cooling")
 @click.option("--seeds", type=int, help="Networks for each schedule and budget, >= 2; more can be added later.")
 @click.option(
     "--schedule",
@@ -50,13 +42,8 @@ COLUMNS = (
 @click.option("--sweeps", type=int, help="How many sweeps, from the first step to the last.")
 @output_options
 def validate_activation_temperature(
-    out: Path | None,
-    preset: str,
-    data: str | None,
-    threads: int,
+    run: ExperimentRun,
     seeds: int | None,
-    as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Activation-pattern temperature under several schedules, sweeps of the learning rate, and ActCooLR against others.
@@ -70,10 +57,8 @@ def validate_activation_temperature(
     jostle validate activation-temperature --schedule one_cycle --schedule actcoolr:t_start=1 --out runs/cooling
     jostle validate activation-temperature --show-preset > my.toml
     """
-    directory = prepared(out, "runs/cooling")
-    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
-    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
-    if training["epochs"] is not None and not options["budgets"]:
+    fields = run.fields(options, members=seeds)
+    if run.training["epochs"] is not None and not options["budgets"]:
         fields["budgets"] = ()
     from nnval.activation_temperature import run_cooling_study
     from nnval.activation_temperature_arrays import results_json
@@ -82,110 +67,74 @@ def validate_activation_temperature(
     config = CoolingStudyConfig.from_dict(fields)
     if options["swept"] and (missing := [label for label in config.swept if label not in config.schedules]):
         raise ValueError(f"--sweep {missing[0]} must be one of the schedules: {', '.join(config.schedules)}")
-    carry_out(
-        directory,
-        quiet,
-        run=lambda progress: run_cooling_study(config, directory, progress=progress, threads=threads),
-        record=results_json,
-        write=_write,
-        show=lambda result: print_cooling(result, as_json),
-    )
-
-
-def print_cooling(result: CoolingStudy, as_json: bool) -> None:
-    """Print the tables and conclusions of a finished experiment.
-
-    Args:
-        result: finished.
-        as_json: as one JSON object instead.
-    """
-    from nnval.activation_temperature_arrays import results_json
-    from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
-
+    with progress_bar(run.quiet) as progress:
+        result = run_cooling_study(config, run.directory, progress=progress, threads=run.threads)
     config = result.config
-    if as_json:
-        found = {"directory": str(result.directory), **results_json(result)}
-        emit_json("validate activation-temperature", config.to_dict(), config.training.seed, found)
-        return
-    echo_facts(facts(result))
-    click.echo("\nAfter the last epoch, means and medians over seeds:")
-    results = results_table(result)
-    print_table(results.header, results.rows, left=(1,))
-    click.echo(COLUMNS)
-    if result.differences:
-        click.echo("\nTest errors seed by seed, in percentage points (verdicts hold at 1 % for all rows together):")
-        differences = differences_table(result)
-        print_table(differences.header, differences.rows, left=(1, 5))
-    links = links_table(result)
-    if links.rows:
-        click.echo("\nLinks fitted to sweeps of the learning rate (theory of small steps: sigma 1.17, exponent 1):")
-        print_table(links.header, links.rows, left=(0, 1))
-    click.echo()
-    for line in conclusions(result):
-        click.echo(line)
-    click.echo(f"seed {config.training.seed}")
+    finish(run, result, results_json(result), config, config.training.seed, write=_write, show=_show)
 
 
-def _write(result: CoolingStudy) -> None:
-    """Arrays, figures and the page."""
-    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
-    from nnval.activation_temperature_arrays import arrays, results_json
+def _show(result: CoolingStudy) -> None:
+    """Tables and conclusions of a finished experiment."""
     from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
-    from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.experiment_files import save_tables
 
-    save_tables(result.directory, arrays(result))
-    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
-    results, links = results_table(result), links_table(result)
-    sections = [
-        ReportSection(
-            "After the last epoch",
-            [
-                "Means of test errors with standard errors; medians over seeds of the rest. "
-                + COLUMNS.replace("\n", " "),
-            ],
-            figure=figures["errors"],
-            table=_report_table(results),
+    tables = (
+        Shown("After the last epoch, means and medians over seeds:", results_table(result), (1,), COLUMNS),
+        Shown(
+            "Test errors seed by seed, in percentage points (verdicts hold at 1 % for all rows together):",
+            differences_table(result),
+            (1, 5),
         ),
+        Shown(
+            "Links fitted to sweeps of the learning rate (theory of small steps: sigma 1.17, exponent 1):",
+            links_table(result),
+            (0, 1),
+        ),
+    )
+    print_findings(facts(result), tables, conclusions(result), result.config.training.seed)
+
+
+def _write(result: CoolingStudy, record: dict[str, Any]) -> None:
+    """Arrays, figures and the page."""
+    from figures.report import ReportSection
+    from nnval.activation_temperature_arrays import arrays
+    from nnval.activation_temperature_tables import conclusions, differences_table, facts, links_table, results_table
+
+    figures = report_figures(_figures(result))
+    results, links = report_table(results_table(result)), report_table(links_table(result))
+    how = "Means of test errors with standard errors; medians over seeds of the rest. " + COLUMNS.replace("\n", " ")
+    sections = [
+        ReportSection("After the last epoch", [how], figure=figures["errors"], table=results),
         ReportSection("Schedules over training", figure=figures["schedules"]),
     ]
     if "cooling" in figures:
         sections.append(ReportSection("Cooling", figure=figures["cooling"]))
     if result.differences:
         how = "Networks of a pair share initial weights, data and batches. Verdicts hold at 1 % for all together."
-        sections.append(ReportSection("Seed by seed", [how], table=_report_table(differences_table(result))))
+        sections.append(ReportSection("Seed by seed", [how], table=report_table(differences_table(result))))
     if "sweeps" in figures:
         how = "Steps of the training were repeated at other learning rates. For small steps theory has σ = 1.17, k = 1."
-        sections.append(
-            ReportSection("Sweeps of the learning rate", [how], figure=figures["sweeps"], table=_report_table(links))
-        )
-    rows = [[typeset(cell) for cell in row] for row in facts(result)]
-    sections.append(ReportSection("What was done", table=ReportTable(("what", "finding"), rows)))
-    page = render_report(
+        sections.append(ReportSection("Sweeps of the learning rate", [how], figure=figures["sweeps"], table=links))
+    write_run(
+        result.directory,
+        record,
+        arrays=arrays(result),
         title="Cooling by activation patterns",
-        lead=" ".join(typeset(line) for line in conclusions(result)),
+        conclusions=conclusions(result),
         sections=sections,
-        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+        facts=facts(result),
+        figures=figures,
+        seed=result.config.training.seed,
     )
-    pictures = {name: figure.png for name, figure in figures.items()}
-    write_files(result.directory, pictures, page, results_json(result))
 
 
-def _report_table(table: Table) -> ReportTable:
-    from figures.report import ReportTable
-
-    return ReportTable(table.header, [[typeset(str(cell)) for cell in row] for row in table.rows])
-
-
-def _figures(result: CoolingStudy) -> dict[str, tuple[bytes, str, str]]:
-    """File name -> (PNG, caption, what it shows in words)."""
+def _figures(result: CoolingStudy) -> dict[str, tuple[Figure, str, str]]:
+    """Name -> figure, caption, and what it shows in words."""
     from figures.measured_activation_temperature import (
         FinalErrors,
         figure_cooled_curves,
         figure_final_errors,
         figure_rate_sweeps,
     )
-    from figures.style import png_bytes
     from nnval.activation_temperature_tables import data_name, epochs_in_words
 
     training = result.config.training
@@ -216,7 +165,7 @@ def _figures(result: CoolingStudy) -> dict[str, tuple[bytes, str, str]]:
     swept = [_swept(runs) for runs in result.runs if runs.sweeps]
     if swept:
         drawn["sweeps"] = (figure_rate_sweeps(title, swept), _SWEEPS, "temperature against epoch and learning rate")
-    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+    return drawn
 
 
 def _curves(runs: ScheduleRuns) -> CooledCurves:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.experiment_options import (
-    TRAINING_FIELDS,
-    carry_out,
-    echo_facts,
-    experiment_fields,
-    experiment_options,
-    prepared,
-    typeset,
-    write_files,
-)
-from commands.shared import emit_json, output_options, print_table
+from commands.experiment_options import ExperimentRun, experiment_options
+from commands.experiment_report import Shown, finish, print_findings, report_figures, report_table, typeset, write_run
+from commands.noise_options import decay_option, min_dwell_option, mode_option, phase_epsilons_option
+from commands.options import output_options
+from commands.shared import progress_bar
 
 if TYPE_CHECKING:
-    from figures.report import ReportTable
+    from matplotlib.figure import Figure
+
     from nnval.adaptive_noise_study import NoiseStudy
-    from nnval.tables import Table
 
 EXPERIMENT = "adaptive-noise"
 METHODS = ("baseline", "fixed", "phase_only", "schedule_only", "full", "sgd", "adam", "cosine")
-MODES = ("absolute", "relative_update", "relative_weight", "sgld")
 
 TIME = (
     "means over seeds with standard errors; a run that missed the target counts as long as it was followed. Seconds\n"
@@ -44,18 +36,23 @@ PAIRS = (
 )
 
 
-@click.command(EXPERIMENT)
-@experiment_options(EXPERIMENT, preset="digits")
-@click.option("--seeds", type=int, help="Reported networks of each method, >= 2; more can be added later.")
+@click.command(EXPERIMENT, short_help="Noise that follows the phase of training: ablation, control, usual optimizers.")
+@experiment_options(EXPERIMENT, preset="digits", example="runs/noise")
+@click.option("--seeds", type=int, help="Networks of each method that are reported, >= 2; more can be added later.")
 @click.option(
-    "--method", "methods", multiple=True, type=click.Choice(METHODS), help="Repeatable; baseline is always there."
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(METHODS),
+    metavar="METHOD",
+    help=f"Repeatable: {', '.join(METHODS)}; baseline is always there.",
 )
 @click.option("--equal-noise/--own-noise", default=None, help="Each noise once more, with the same epsilon^2 in all.")
-@click.option("--budget", type=float, help="Mean of epsilon^2 of the equal noises; default: that of the fixed noise.")
-@click.option("--mode", type=click.Choice(MODES), help="What epsilon means.")
-@click.option("--epsilon", nargs=3, type=float, help="Of exploration, convergence and fine-tuning.")
-@click.option("--decay", type=float, help="Lambda of schedules that decay [1/steps].")
-@click.option("--min-dwell", type=int, help="Steps for which a phase is kept at least.")
+@click.option("--budget", type=float, help="Mean of epsilon^2 of the equal noises. Default: that of the fixed noise.")
+@mode_option()
+@phase_epsilons_option("--epsilon", "epsilon")
+@decay_option()
+@min_dwell_option(type=int)
 @click.option("--factor", "rate_factors", multiple=True, type=float, help="Of the grid of learning rates, repeatable.")
 @click.option("--adam-lr", "adam_learning_rate", type=float, help="Middle of Adam's grid; --lr is that of SGD's.")
 @click.option("--tuning-seeds", type=int, help="Other networks, by which learning rates are chosen.")
@@ -63,14 +60,9 @@ PAIRS = (
 @click.option("--last-epochs", type=int, help="Over which stability is measured.")
 @output_options
 def validate_adaptive_noise(
-    out: Path | None,
-    preset: str,
-    data: str | None,
-    threads: int,
+    run: ExperimentRun,
     seeds: int | None,
     methods: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Noise that follows the phase of training: an ablation, its equal-noise control, and usual optimizers.
@@ -84,12 +76,10 @@ def validate_adaptive_noise(
     jostle validate adaptive-noise --method fixed --method full --epsilon 0.6 0.2 0.06 --seeds 16 --out runs/strong
     jostle validate adaptive-noise --show-preset > my.toml
     """
-    directory = prepared(out, "runs/noise")
-    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
     of_noise = {name: options.pop(name) for name in ("mode", "epsilon", "decay", "min_dwell")}
     if methods:
         options["methods"] = list(dict.fromkeys(("baseline", *methods)))
-    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    fields = run.fields(options, members=seeds)
     noise = fields.setdefault("noise", {})
     if isinstance(noise, dict):  # else the config says what is wrong
         noise |= {name: value for name, value in of_noise.items() if value is not None}
@@ -98,49 +88,22 @@ def validate_adaptive_noise(
     from nnval.adaptive_noise_study import NoiseStudyConfig
 
     config = NoiseStudyConfig.from_dict(fields)
-    carry_out(
-        directory,
-        quiet,
-        run=lambda progress: run_noise_study(config, directory, progress=progress, threads=threads),
-        record=results_json,
-        write=_write,
-        show=lambda result: print_noise(result, as_json),
-    )
+    with progress_bar(run.quiet) as progress:
+        result = run_noise_study(config, run.directory, progress=progress, threads=run.threads)
+    config = result.config
+    finish(run, result, results_json(result), config, config.training.seed, write=_write, show=_show)
 
 
-def print_noise(result: NoiseStudy, as_json: bool) -> None:
-    """Print the tables and conclusions of a finished experiment.
-
-    Args:
-        result: finished.
-        as_json: as one JSON object instead.
-    """
-    from nnval.adaptive_noise_arrays import results_json
+def _show(result: NoiseStudy) -> None:
+    """Tables and conclusions of a finished experiment."""
     from nnval.adaptive_noise_tables import claims_table, conclusions, facts
 
-    config = result.config
-    if as_json:
-        found = {"directory": str(result.directory), **results_json(result)}
-        emit_json("validate adaptive-noise", config.to_dict(), config.training.seed, found)
-        return
-    echo_facts(facts(result))
-    for title, table, words in _tables(result):
-        click.echo(f"\n{title}")
-        print_table(table.header, table.rows)
-        if words:
-            click.echo(words)
-    claims = claims_table(result)
-    if claims.rows:
-        click.echo("\nWhat the paper says, by the same verdicts:")
-        print_table(claims.header, claims.rows, left=(0, 1, 5))
-    click.echo()
-    for line in conclusions(result):
-        click.echo(line)
-    click.echo(f"seed {config.training.seed}")
+    claims = Shown("What the paper says, by the same verdicts:", claims_table(result), (0, 1, 5))
+    print_findings(facts(result), [*_tables(result), claims], conclusions(result), result.config.training.seed)
 
 
-def _tables(result: NoiseStudy) -> list[tuple[str, Table, str]]:
-    """(title, table, what columns mean)."""
+def _tables(result: NoiseStudy) -> list[Shown]:
+    """What both the terminal and the page show; notes say what columns mean."""
     from nnval.adaptive_noise_tables import (
         accuracy_table,
         differences_table,
@@ -151,69 +114,57 @@ def _tables(result: NoiseStudy) -> list[tuple[str, Table, str]]:
     )
 
     config = result.config
+    time_to = f"Time to a validation accuracy of {config.target_accuracy:g} (the paper's Table I):"
+    stability = f"Stability over the last {config.last_epochs} epochs (Table II):"
     found = [
-        (
-            f"Time to a validation accuracy of {config.target_accuracy:g} (the paper's Table I):",
-            time_table(result),
-            TIME,
-        ),
-        (f"Stability over the last {config.last_epochs} epochs (Table II):", stability_table(result), STABILITY),
-        ("Accuracy (Tables III and IV):", accuracy_table(result), ""),
-        ("Phases and noise (Figure 1):", phases_table(result), PHASES),
+        Shown(time_to, time_table(result), note=TIME),
+        Shown(stability, stability_table(result), note=STABILITY),
+        Shown("Accuracy (Tables III and IV):", accuracy_table(result)),
+        Shown("Phases and noise (Figure 1):", phases_table(result), note=PHASES),
     ]
     if config.tuning_members:
         title = f"Learning rates, with validation accuracies of {len(config.tuning_members)} other seeds, in %:"
-        found.append((title, rates_table(result), ""))
-    found.append(("Seed by seed:", differences_table(result), PAIRS))
-    return found
+        found.append(Shown(title, rates_table(result)))
+    return [*found, Shown("Seed by seed:", differences_table(result), note=PAIRS)]
 
 
-def _write(result: NoiseStudy) -> None:
+def _write(result: NoiseStudy, record: dict[str, Any]) -> None:
     """Arrays, figures and the page."""
-    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
-    from nnval.adaptive_noise_arrays import arrays, results_json
+    from figures.report import ReportSection
+    from nnval.adaptive_noise_arrays import arrays
     from nnval.adaptive_noise_tables import claims_table, conclusions, facts
-    from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.experiment_files import save_tables
 
-    save_tables(result.directory, arrays(result))
-    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
+    figures = report_figures(_figures(result))
     places = ("times", "training", None, "phases")
     sections = []
-    for number, (title, table, words) in enumerate(_tables(result)):
+    for number, (title, table, _, note) in enumerate(_tables(result)):
         figure = figures.get(places[number] or "") if number < len(places) else None
         if title.startswith("Seed"):
             figure = figures.get("differences")
-        paragraphs = [typeset(words[0].upper() + words[1:].replace("\n", " ")) + "."] if words else []
-        sections.append(ReportSection(title.rstrip(":"), paragraphs, figure=figure, table=_report_table(table)))
+        paragraphs = [typeset(note[0].upper() + note[1:].replace("\n", " ")) + "."] if note else []
+        sections.append(ReportSection(title.rstrip(":"), paragraphs, figure=figure, table=report_table(table)))
     claims = claims_table(result)
     if claims.rows:
-        sections.append(ReportSection("What the paper says", table=_report_table(claims)))
-    rows = [[typeset(cell) for cell in row] for row in facts(result)]
-    sections.append(ReportSection("What was done", table=ReportTable(("what", "finding"), rows)))
-    page = render_report(
+        sections.append(ReportSection("What the paper says", table=report_table(claims)))
+    write_run(
+        result.directory,
+        record,
+        arrays=arrays(result),
         title="Noise that follows the phase of training",
-        lead=" ".join(typeset(line) for line in conclusions(result)),
+        conclusions=conclusions(result),
         sections=sections,
-        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+        facts=facts(result),
+        figures=figures,
+        seed=result.config.training.seed,
     )
-    pictures = {name: figure.png for name, figure in figures.items()}
-    write_files(result.directory, pictures, page, results_json(result))
 
 
-def _report_table(table: Table) -> ReportTable:
-    from figures.report import ReportTable
-
-    return ReportTable(table.header, [[typeset(str(cell)) for cell in row] for row in table.rows])
-
-
-def _figures(result: NoiseStudy) -> dict[str, tuple[bytes, str, str]]:
-    """File name -> (PNG, caption, what it shows in words)."""
+def _figures(result: NoiseStudy) -> dict[str, tuple[Figure, str, str]]:
+    """Name -> figure, caption, and what it shows in words."""
     import numpy as np
 
     from figures.measured_adaptive_noise import MethodCurves, figure_noise_training, figure_phases, figure_times
     from figures.paired_differences import PairedDifferences, figure_paired_differences
-    from figures.style import png_bytes
     from nnval.adaptive_noise_study import QUANTITIES
     from nnval.adaptive_noise_tables import METHOD_NAMES, method_name
     from nnval.experiment_words import data_name
@@ -253,7 +204,7 @@ def _figures(result: NoiseStudy) -> dict[str, tuple[bytes, str, str]]:
     if pairs:
         figure = figure_paired_differences(title, pairs, test="1 %, all of a column")
         drawn["differences"] = (figure, _PAIRS, "differences of methods with their intervals")
-    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+    return drawn
 
 
 _DRAWN = ("epochs", "cv_detrended", "test_accuracy")

@@ -10,20 +10,23 @@ from typing import Any
 
 import click
 
-from commands.experiment_options import REPORT, prepared
+from commands.experiment_options import run_directory
+from commands.experiment_report import REPORT
+from commands.options import output_options, run_option, seed_option
 from commands.shared import (
     DISAGREES,
     FAILED,
     STOPPED,
+    Progress,
     emit_json,
     fail,
+    failure_in_words,
     hint,
-    output_options,
     print_table,
     progress_bar,
 )
 from commands.validate_all_experiments import all_parts
-from commands.validate_all_parts import PHENOMENA, Asked, Outcome, Part, Progress
+from commands.validate_all_parts import PHENOMENA, Asked, Outcome, Part
 from commands.validate_all_results import (
     FOOTER,
     HEADER,
@@ -35,18 +38,23 @@ from commands.validate_all_results import (
     table_rows,
     write_all,
 )
+from commands.words import duration
 
 PARTS = 1000
 """Of a second, in which progress is counted."""
 
 
-@click.command("all")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory of the run; resumed if it exists.")
+@click.command("all", short_help="Every phenomenon: theory beside simulation and networks, in one table.")
+@run_option
 @click.option("--quick", is_flag=True, help="Smaller experiments with networks: minutes instead of half an hour.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(PHENOMENA), help="Of the phenomena, repeatable; others can be added."
+    "--only",
+    multiple=True,
+    type=click.Choice(PHENOMENA),
+    metavar="PHENOMENON",
+    help=f"Repeatable: {', '.join(PHENOMENA)}. Others can be added later.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all random numbers.")
+@seed_option
 @click.option(
     "--workers",
     default=1,
@@ -69,7 +77,7 @@ def validate_all(
     jostle validate all --quick --out runs/proof
     jostle validate all --only resetting --only weight-variance --out runs/some
     """
-    asked = Asked(prepared(out, "runs/proof"), seed, workers)
+    asked = Asked(run_directory(out, "runs/proof"), seed, workers)
     phenomena = [name for name in PHENOMENA if name in only or not only]
     parts = [part for part in all_parts(quick) if set(part.phenomena) & set(phenomena)]
     from nnval.engine.config import fingerprint_of
@@ -167,10 +175,8 @@ def _stop() -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; training needs the extra 'nn': pip install 'jostle[nn]'"
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, ModuleNotFoundError | OSError):
+        return failure_in_words(error)
     if isinstance(error, MemoryError):
         return "out of memory"
     return str(error) if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}"
@@ -183,7 +189,6 @@ def _announce(parts: Sequence[Part], pending: set[int], quiet: bool) -> None:
         hint(f"{len(parts) - len(left)} of {len(parts)} parts are finished and only read", quiet)
     if not left:
         return
-    time_left = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
-    hint(f"about {time_left} of one core (2.8 GHz); Ctrl-C is safe, the same command goes on:", quiet)
+    hint(f"about {duration(seconds)} of one core (2.8 GHz); Ctrl-C is safe, the same command goes on:", quiet)
     for part in left:
         hint(f"  {', '.join(part.phenomena):30}  {part.by:10}  {part.seconds:4.0f} s", quiet)

@@ -13,10 +13,11 @@ from commands.effective_temperature import simulate_effective_temperature
 from commands.experiment_options import experiment_fields
 from commands.perturbation import simulate_perturbation
 from commands.resetting import simulate_resetting
+from commands.shared import Progress
 from commands.validate import validate_perturbation
 from commands.validate_activation_temperature import validate_activation_temperature
 from commands.validate_adaptive_noise import validate_adaptive_noise
-from commands.validate_all_parts import NETWORKS, Asked, Experiment, Outcome, Part, Progress, Row, Simulation
+from commands.validate_all_parts import NETWORKS, Asked, Experiment, Outcome, Part, Row, Simulation
 from commands.validate_effective_temperature import validate_effective_temperature
 from commands.validate_weight_variance import validate_weight_variance
 from commands.validate_widening_valley import validate_widening_valley

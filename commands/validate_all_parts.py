@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from commands.experiment_options import COMPARISONS, REPORT
-from commands.shared import DISAGREES, STOPPED
+from commands.experiment_report import COMPARISONS, REPORT
+from commands.shared import DISAGREES, STOPPED, Progress
 
 if TYPE_CHECKING:
     from theory.estimate import Comparison
@@ -32,8 +32,6 @@ SIMULATION, NETWORKS = "simulation", "networks"
 """By what a phenomenon is measured."""
 
 SIMULATIONS, RESULT = "simulations", "result.json"
-
-Progress = Callable[[int, int, str], None]
 
 
 class Row(NamedTuple):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.experiment_options import COMPARISONS, REPORT, is_written, typeset, write_files
-from commands.shared import estimate_json, write_csv
+from commands.experiment_report import COMPARISONS, REPORT, is_written, typeset, write_files
+from commands.files import write_csv
+from commands.shared import estimate_json
 from commands.validate_all_parts import NETWORKS, PHENOMENA, SIMULATION, Outcome, Part, Row
 
 if TYPE_CHECKING:
@@ -73,15 +74,8 @@ class Group:
 
         None if no row has an error and a prediction other than zero.
         """
-        from scipy.special import stdtrit
-
-        deviations = []
-        for each in self.inside:
-            errors = [e for e in (each.predicted, each.measured) if e.standard_error > 0]
-            if errors and each.predicted.value:
-                quantile = stdtrit(max(min(e.n for e in errors) - 1, 1), 1 - SIGNIFICANCE / 2 / self.tested)
-                error = math.hypot(*(e.standard_error for e in errors))
-                deviations.append(float(quantile) * error / abs(each.predicted.value))
+        found = [each.seen_from(SIGNIFICANCE / self.tested) for each in self.inside]
+        deviations = [deviation for deviation in found if deviation is not None]
         return statistics.median(deviations) if deviations else None
 
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.experiment_options import (
-    TRAINING_FIELDS,
-    carry_out,
-    echo_facts,
-    experiment_fields,
-    experiment_options,
-    prepared,
-    typeset,
-    write_files,
-)
-from commands.shared import DISAGREES, emit_json, estimate_json, output_options, print_table
+from commands.experiment_options import ExperimentRun, experiment_options
+from commands.experiment_report import Shown, finish, print_findings, report_figures, report_table, write_run
+from commands.options import output_options, tolerance_option
+from commands.shared import DISAGREES, estimate_json, progress_bar
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nnval.effective_temperature_study import EffectiveTemperature
     from theory.absorbing import Floats
     from theory.estimate import Estimate
@@ -28,31 +22,25 @@ if TYPE_CHECKING:
 EXPERIMENT = "effective-temperature"
 
 
-@click.command(EXPERIMENT)
-@experiment_options(EXPERIMENT, preset="digits")
-@click.option("--seeds", type=int, help="Networks of each condition, >= 2; more can be added to a finished run.")
-@click.option("--order", "orders", multiple=True, help="Of batches, repeatable; such as reshuffled or persistent.")
+@click.command(EXPERIMENT, short_help="Temperature of batch noise, distance of replicas, width of boundaries.")
+@experiment_options(EXPERIMENT, preset="digits", example="runs/heat")
+@click.option("--seeds", type=int, help="Networks of each condition, >= 2; more can be added later.")
+@click.option(
+    "--order", "orders", multiple=True, help="How batches are drawn, repeatable: such as reshuffled or persistent."
+)
 @click.option("--sizes", "batch_sizes", help="Batch sizes that are compared, such as 20,80. An epoch stays as it is.")
 @click.option("--stay", type=float, help="Updates that a sample stays in a persistent batch.")
 @click.option("--measure-every", type=int, help="Epochs between measurements.")
 @click.option("--directions", type=int, help="Eigenvectors of the Hessian.")
 @click.option("--windows", type=int, help="Windows of fluctuation and response.")
 @click.option("--field", type=float, help="Displacement by the field, in standard deviations.")
-@click.option(
-    "--tolerance", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True),
-    help="Model error that linear theory is granted.",
-)  # fmt: skip
+@tolerance_option(0.1)
 @output_options
 def validate_effective_temperature(
-    out: Path | None,
-    preset: str,
-    data: str | None,
-    threads: int,
+    run: ExperimentRun,
     seeds: int | None,
     batch_sizes: str | None,
     tolerance: float,
-    as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Temperature of the noise of batches, distance of replicas, width of boundaries: do they rise together?
@@ -67,24 +55,18 @@ def validate_effective_temperature(
     jostle validate effective-temperature --preset lenet-cifar10 --data cifar10-jpeg.tar.xz --out runs/lenet
     jostle validate effective-temperature --show-preset > my.toml
     """
-    directory = prepared(out, "runs/heat")
-    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
     options["batch_sizes"] = None if batch_sizes is None else _sizes(batch_sizes)
-    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    fields = run.fields(options, members=seeds)
     from nnval.effective_temperature import run_effective_temperature
     from nnval.effective_temperature_study import EffectiveTemperatureConfig
 
     config = EffectiveTemperatureConfig.from_dict(fields)
-    result = carry_out(
-        directory,
-        quiet,
-        run=lambda progress: run_effective_temperature(
-            config, directory, tolerance=tolerance, progress=progress, threads=threads
-        ),
-        record=_record,
-        write=_write,
-        show=lambda result: print_heat(result, as_json),
-    )
+    with progress_bar(run.quiet) as progress:
+        result = run_effective_temperature(
+            config, run.directory, tolerance=tolerance, progress=progress, threads=run.threads
+        )
+    config = result.config
+    finish(run, result, _record(result), config, config.training.seed, write=_write, show=_show)
     if not result.all_agree:
         sys.exit(DISAGREES)
 
@@ -96,13 +78,8 @@ def _sizes(text: str) -> list[int]:
         raise ValueError(f"--sizes {text!r} must be whole numbers with commas between them, such as 20,80") from None
 
 
-def print_heat(result: EffectiveTemperature, as_json: bool) -> None:
-    """Print the tables and conclusions of a finished experiment.
-
-    Args:
-        result: finished.
-        as_json: as one JSON object instead.
-    """
+def _show(result: EffectiveTemperature) -> None:
+    """Tables and conclusions of a finished experiment."""
     from nnval.effective_temperature_tables import (
         QUESTIONS,
         WIDTH_NAMES,
@@ -110,39 +87,28 @@ def print_heat(result: EffectiveTemperature, as_json: bool) -> None:
         facts,
         findings_table,
         replicas_table,
+        silence,
         temperatures_table,
         theory_table,
         widths_table,
     )
 
-    config = result.config
-    if as_json:
-        found = {"directory": str(result.directory), **_record(result)}
-        emit_json("validate effective-temperature", config.to_dict(), config.training.seed, found)
-        return
-    echo_facts(facts(result))
-    for words, table in (
-        ("Temperatures after training, means over seeds, beside linear theory:", temperatures_table(result)),
-        ("Two replicas at the end of training, means over seeds:", replicas_table(result)),
-    ):
-        click.echo(f"\n{words}")
-        print_table(table.header, table.rows)
+    together = f"Measured over theory (verdicts hold at 1 % for all rows together, beyond {result.tolerance:.0%}):"
+    tables = [
+        Shown(
+            "Temperatures after training, means over seeds, beside linear theory:",
+            temperatures_table(result),
+            note="-: no direction with the response of a minimum" if silence(result) else "",
+        ),
+        Shown("Two replicas at the end of training, means over seeds:", replicas_table(result)),
+    ]
     for width, name in WIDTH_NAMES.items():
-        click.echo(f"\nWidth of the boundary, {name}, by when one stops:")
-        table = widths_table(result, width)
-        print_table(table.header, table.rows)
-    click.echo(f"\nMeasured over theory (verdicts hold at 1 % for all rows together, beyond {result.tolerance:.0%}):")
-    table = theory_table(result)
-    print_table(table.header, table.rows, left=(0, 4))
+        tables.append(Shown(f"Width of the boundary, {name}, by when one stops:", widths_table(result, width)))
+    tables.append(Shown(together, theory_table(result), (0, 4)))
     for question, words in QUESTIONS.items():
-        table = findings_table(result, question)
-        if table.rows:
-            click.echo(f"\n{words} (verdicts hold at 1 % for all questions together)")
-            print_table(table.header, table.rows, left=(0, 2, 4))
-    click.echo()
-    for line in conclusions(result):
-        click.echo(line)
-    click.echo(f"seed {config.training.seed}")
+        title = f"{words} (verdicts hold at 1 % for all questions together)"
+        tables.append(Shown(title, findings_table(result, question), (0, 2, 4)))
+    print_findings(facts(result), tables, conclusions(result), result.config.training.seed)
 
 
 def _record(result: EffectiveTemperature) -> dict[str, Any]:
@@ -158,7 +124,7 @@ def _record(result: EffectiveTemperature) -> dict[str, Any]:
             for name in (*REPLICA_COLUMNS, "train_loss", "train_error", "test_accuracy")
         }
         heat = {
-            f"temperature_{name}": estimate_json(Estimate.from_samples(each.slope[:, column]))
+            f"temperature_{name}": estimate_json(_known(each.slope[:, column]))
             for column, name in enumerate(TEMPERATURES)
         }
         widths = {
@@ -187,9 +153,9 @@ def _known(values: Floats) -> Estimate | None:
     return Estimate.from_samples(there) if len(there) > 1 else None
 
 
-def _write(result: EffectiveTemperature) -> None:
+def _write(result: EffectiveTemperature, record: dict[str, Any]) -> None:
     """Arrays, figures and the page."""
-    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
+    from figures.report import ReportSection
     from nnval.effective_temperature_tables import (
         QUESTIONS,
         WIDTH_NAMES,
@@ -202,49 +168,39 @@ def _write(result: EffectiveTemperature) -> None:
         theory_table,
         widths_table,
     )
-    from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.experiment_files import save_tables
 
-    save_tables(result.directory, arrays(result))
-    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
-
-    def table(found: Any) -> ReportTable:
-        return ReportTable(found.header, [[typeset(str(cell)) for cell in row] for row in found.rows])
-
+    figures = report_figures(_figures(result))
+    temperatures, replicas = report_table(temperatures_table(result)), report_table(replicas_table(result))
     sections = [
-        ReportSection("Temperatures", [_HEAT], figure=figures["heat"], table=table(temperatures_table(result))),
-        ReportSection("Replicas", [_REPLICAS], table=table(replicas_table(result))),
+        ReportSection("Temperatures", [_HEAT], figure=figures["heat"], table=temperatures),
+        ReportSection("Replicas", [_REPLICAS], table=replicas),
     ]
     for width, name in WIDTH_NAMES.items():
-        sections.append(
-            ReportSection(
-                f"Boundary: {name}", [_STOPS], figure=figures[width], table=table(widths_table(result, width))
-            )
-        )
+        widths = report_table(widths_table(result, width))
+        sections.append(ReportSection(f"Boundary: {name}", [_STOPS], figure=figures[width], table=widths))
     for question, words in QUESTIONS.items():
         found = findings_table(result, question)
         if found.rows:
-            sections.append(ReportSection(words, [_RANKS], table=table(found)))
-    facts_table = ReportTable(("what", "finding"), [[typeset(cell) for cell in row] for row in facts(result)])
-    sections += [
-        ReportSection("Beside linear theory", [_THEORY], table=table(theory_table(result))),
-        ReportSection("What was done", table=facts_table),
-    ]
-    page = render_report(
+            sections.append(ReportSection(words, [_RANKS], table=report_table(found)))
+    sections.append(ReportSection("Beside linear theory", [_THEORY], table=report_table(theory_table(result))))
+    write_run(
+        result.directory,
+        record,
+        arrays=arrays(result),
         title="How hot is the noise of batches, and does heat widen the boundary?",
-        lead=" ".join(typeset(line) for line in conclusions(result)),
+        conclusions=conclusions(result),
         sections=sections,
-        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+        facts=facts(result),
+        figures=figures,
+        seed=result.config.training.seed,
     )
-    write_files(result.directory, {name: figure.png for name, figure in figures.items()}, page, _record(result))
 
 
-def _figures(result: EffectiveTemperature) -> dict[str, tuple[bytes, str, str]]:
-    """File name -> (PNG, caption, what it shows in words)."""
+def _figures(result: EffectiveTemperature) -> dict[str, tuple[Figure, str, str]]:
+    """Name -> figure, caption, and what it shows in words."""
     import numpy as np
 
     from figures.measured_effective_temperature import HotNetworks, figure_heat, figure_rises_with_heat
-    from figures.style import png_bytes
     from nnval.effective_temperature_study import STOPS, TEMPERATURES
     from nnval.effective_temperature_tables import STOP_NAMES, WIDTH_NAMES
     from nnval.experiment_words import data_name
@@ -258,15 +214,16 @@ def _figures(result: EffectiveTemperature) -> dict[str, tuple[bytes, str, str]]:
                 order=each.order.replace("_", " "),
                 batch_size=each.batch_size,
                 lags=np.array(result.config.lags),
-                temperature=Estimate.from_columns(each.temperature),
-                predicted=each.predicted_temperature.mean(0),
-                slow=Estimate.from_samples(each.slope[:, slow]),
+                temperature=Estimate.from_columns(each.temperature[each.responds]),
+                predicted=each.predicted_temperature[each.responds].mean(0),
+                slow=Estimate.from_samples(each.slope[each.responds, slow]),
                 epochs=np.array(result.config.epochs),
                 distance=Estimate.from_columns(each.curves["distance"]),
                 disagreement=Estimate.from_samples(each.curves["disagreement"][:, -1]),
                 widths={STOP_NAMES[stop]: _known(result.stops[stop, width][place]) for stop in STOPS},
             )
             for place, each in enumerate(result.conditions)
+            if each.is_known
         ]
 
     title = f"{training.model}, {result.weights} weights, on {data_name(training)}; {training.members} seeds"
@@ -274,7 +231,7 @@ def _figures(result: EffectiveTemperature) -> dict[str, tuple[bytes, str, str]]:
     for width, name in WIDTH_NAMES.items():
         figure = figure_rises_with_heat(title, networks(width), name)
         drawn[width] = (figure, _RISES_CAPTION, f"distance of replicas and {name} against the temperature")
-    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+    return drawn
 
 
 _HEAT = (

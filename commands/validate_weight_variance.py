@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.experiment_options import (
-    TRAINING_FIELDS,
-    echo_facts,
-    experiment_fields,
-    experiment_options,
-    is_written,
-    prepared,
-)
-from commands.shared import DISAGREES, emit_json, estimate_json, hint, output_options, print_table, progress_bar
+from commands.experiment_options import ExperimentRun, experiment_options
+from commands.experiment_report import Shown, finish, print_findings
+from commands.options import output_options, tolerance_option
+from commands.shared import DISAGREES, estimate_json, hint, progress_bar
 
 if TYPE_CHECKING:
     from nnval.weight_variance_config import VarianceConfig
@@ -31,36 +24,32 @@ SCANNED = {"learning_rate": "learning_rates", "momentum": "momenta", "batch_size
 """Hyper-parameters of a scan, and what nnval.weight_variance_scan calls several of them."""
 
 
-@click.command(EXPERIMENT)
-@experiment_options(EXPERIMENT, preset="digits")
-@click.option("--order", "orders", multiple=True, help="Of batches, such as shuffled_once; repeatable.")
+@click.command(EXPERIMENT, short_help="Fluctuations of a network's weights along its Hessian, beside theory.")
+@experiment_options(EXPERIMENT, preset="digits", example="runs/fluctuations")
+@click.option(
+    "--order", "orders", multiple=True, help="How batches are drawn, repeatable: such as reshuffled or shuffled_once."
+)
 @click.option("--runs", type=int, help="Recorded runs of each order, >= 4; from 16 on errors are those of runs.")
 @click.option("--recorded", type=int, help="Epochs of each run that are recorded, >= 20.")
 @click.option("--burn-in", type=int, help="Epochs of each run before that.")
 @click.option("--directions", type=int, help="Eigenvectors of the largest curvatures.")
 @click.option("--full-gradients", type=int, help="Of each run per epoch, for the curvature in motion; 0: none.")
 @click.option("--drift", type=click.Choice(("mean", "line")), help="What is subtracted from the weights of a run.")
-@click.option(
-    "--tolerance",
-    default=0.1,
-    show_default=True,
-    type=click.FloatRange(0, 1, max_open=True),
-    help="Model error that theory is granted along each direction: no network is quadratic.",
-)
+@tolerance_option(0.1)
 @click.option("--pairs", type=click.IntRange(min=0), help="Networks trained with each of two orders; 0: none.")
-@click.option("--scan", "scans", multiple=True, help="Such as momentum=0,0.5, learning-rate=..., batch-size=...")
+@click.option(
+    "--scan",
+    "scans",
+    multiple=True,
+    help="Other values of one parameter, repeatable: momentum=0,0.5, learning-rate=... or batch-size=...",
+)
 @output_options
 def validate_weight_variance(
-    out: Path | None,
-    preset: str,
-    data: str | None,
-    threads: int,
+    run: ExperimentRun,
     recorded: int | None,
     tolerance: float,
     pairs: int | None,
     scans: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Fluctuations of a network's weights along the eigenvectors of its Hessian, beside theory. Exit code 3 if they
@@ -76,27 +65,20 @@ def validate_weight_variance(
     jostle validate weight-variance --preset lenet-cifar10 --data cifar10-jpeg.tar.xz --out runs/lenet
     jostle validate weight-variance --show-preset > my.toml
     """
-    directory = prepared(out, "runs/fluctuations")
-    training = {name: options.pop(name) for name in TRAINING_FIELDS}
-    options |= {"epochs": recorded, "seed": training["seed"], "pairs": pairs}
-    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    options |= {"epochs": recorded, "seed": run.training["seed"], "pairs": pairs}
+    fields = run.fields(options)
     number, scanned = fields.pop("pairs", 0), _scans(scans, fields.pop("scan", {}))
     if isinstance(number, bool) or not isinstance(number, int) or number < 0 or number == 1:
         raise ValueError(f"pairs={number!r} must be 0, or a whole number >= 2: an interval needs pairs")
     from nnval.weight_variance_config import VarianceConfig
 
     config = VarianceConfig.from_dict(fields)
-    begin = time.monotonic()
     execution = fields["training"].get("execution", "auto")  # the config settles it for one network alone
-    study = _run(config, directory, execution, number, scanned, tolerance=tolerance, threads=threads, quiet=quiet)
-    if is_written(directory, _record(study)):
-        hint(f"{directory} was finished already; nothing was trained", quiet)
-    else:
-        from commands.validate_weight_variance_report import write_report
+    study = _run(run, config, execution, number, scanned, tolerance)
+    from commands.validate_weight_variance_report import write_report
 
-        write_report(study, _record(study))
-    print_variance(study, as_json)
-    hint(f"report: {directory / 'report.html'} ({time.monotonic() - begin:.0f} s)", quiet)
+    config = study.result.config
+    finish(run, study, _record(study), config, config.seed, write=write_report, show=_show)
     if not study.agrees:
         sys.exit(DISAGREES)
 
@@ -131,15 +113,12 @@ def _scans(given: Sequence[str], of_preset: Any) -> dict[str, list[float]]:
 
 
 def _run(
+    run: ExperimentRun,
     config: VarianceConfig,
-    directory: Path,
     execution: str,
     pairs: int,
     scanned: dict[str, list[float]],
-    *,
     tolerance: float,
-    threads: int,
-    quiet: bool,
 ) -> VarianceStudy:
     """All that is asked for; what is there is only read."""
     import dataclasses
@@ -150,69 +129,58 @@ def _run(
     from nnval.weight_variance_scan import scan
     from nnval.weight_variance_study import VarianceStudy, frozen_noise
 
+    directory, threads = run.directory, run.threads
     first = dataclasses.replace(config, orders=config.orders[:1])
     points_asked = [dataclasses.replace(first, **{n: value}) for n, values in scanned.items() for value in values]
-    with progress_bar(quiet) as progress:
+    with progress_bar(run.quiet) as progress:
         data = load_data(config.training, progress=progress)
     for each in points_asked:  # a batch size that does not fit is refused before anything is trained
         recording = each.recording(each.orders[0])
         recording.order.noise(len(data.train), recording.batch_size)
     for notice in data.notices:
-        hint(notice, quiet)
-    with progress_bar(quiet) as progress:
+        hint(notice, run.quiet)
+    with progress_bar(run.quiet) as progress:
         result = measure_weight_variance(
             config, directory, progress=progress, threads=threads, data=data, tolerance=tolerance
         )
     # All of one run is done on one device.
     first = dataclasses.replace(first, training=result.config.training)
     paired = dataclasses.replace(first.training, members=max(pairs, 1), snapshots=(), execution=execution)
-    with progress_bar(quiet) as progress:
+    with progress_bar(run.quiet) as progress:
         noise = frozen_noise(result, data, progress=progress, threads=threads)
     accuracy = None
     if pairs:
-        with progress_bar(quiet) as progress:
+        with progress_bar(run.quiet) as progress:
             accuracy = compare_orders(paired, directory / "accuracy", progress=progress, threads=threads, data=data)
     points = ()
     if scanned:
         values = {SCANNED[name]: found for name, found in scanned.items()}
-        with progress_bar(quiet) as progress:
+        with progress_bar(run.quiet) as progress:
             points = scan(first, directory, progress=progress, threads=threads, tolerance=tolerance, **values)  # pyright: ignore[reportArgumentType]
     return VarianceStudy(result, noise, accuracy, points)
 
 
-def print_variance(study: VarianceStudy, as_json: bool) -> None:
-    """Print the tables and conclusions of a finished study.
-
-    Args:
-        study: finished.
-        as_json: as one JSON object instead.
-    """
+def _show(study: VarianceStudy) -> None:
+    """Tables and conclusions of a finished study."""
     from nnval import weight_variance_tables as tables
 
-    config = study.result.config
-    if as_json:
-        found = {"directory": str(study.result.directory), **_record(study)}
-        emit_json("validate weight-variance", config.to_dict(), config.seed, found)
-        return
-    echo_facts(tables.facts(study))
     granted = f", beyond {100 * study.result.tolerance:g} %" if study.result.tolerance else ""
-    for title, found, left in (
-        ("Weight variances beside theory (measured / theory - 1):", tables.deviation_table(study), (0, 1)),
-        ("Stiffness where the weights move, beside the Hessian:", tables.force_table(study), (0, 1)),
-        (f"Directions (verdicts hold at 1 % for a row together{granted}):", tables.verdict_table(study), (0, 1)),
-        ("Loss fluctuations, (1/2) sum of lambda Var(theta):", tables.loss_table(study), (0,)),
-        ("Noise that comes with the weights:", tables.second_crossover_table(study), (0, 6)),
-        ("Noise of batches at fixed weights, c_h / c_0:", tables.noise_table(study), (0, 5)),
-        ("Test accuracy:", tables.accuracy_table(study), (0,)),
-        ("Scan (deviations as above):", tables.scan_table(study), (0, 1)),
-    ):
-        if found.rows:
-            click.echo(f"\n{title}")
-            print_table(found.header, found.rows, left=left)
-    click.echo()
-    for line in tables.conclusions(study):
-        click.echo(line)
-    click.echo(f"seed {config.seed}")
+    shown = (
+        Shown("Weight variances beside theory (measured / theory - 1):", tables.deviation_table(study), (0, 1)),
+        Shown("Stiffness where the weights move, beside the Hessian:", tables.force_table(study), (0, 1)),
+        Shown(f"Directions (verdicts hold at 1 % for a row together{granted}):", tables.verdict_table(study), (0, 1)),
+        Shown(
+            "Loss fluctuations, (1/2) sum of lambda Var(theta):",
+            tables.loss_table(study),
+            note="if isotropic: if all had the variance of the one where theory expects the largest; spared has the "
+            "deviation of that one",
+        ),
+        Shown("Noise that comes with the weights:", tables.second_crossover_table(study), (0, 6)),
+        Shown("Noise of batches at fixed weights, c_h / c_0:", tables.noise_table(study), (0, 5)),
+        Shown("Test accuracy:", tables.accuracy_table(study)),
+        Shown("Scan (deviations as above):", tables.scan_table(study), (0, 1)),
+    )
+    print_findings(tables.facts(study), shown, tables.conclusions(study), study.result.config.seed)
 
 
 def _record(study: VarianceStudy) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from commands.experiment_options import typeset, write_files
+from commands.experiment_report import report_figures, report_table, typeset, write_run
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from figures.measured_weight_variance import Limits, MeasuredVariances
     from figures.variance_scan import ScannedPoint
     from nnval.tables import Table
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 _GRID = 60
 """Curvatures of a line of theory."""
 
-Drawn = dict[str, tuple[bytes, str, str]]
-"""File name -> (PNG, caption, what it shows in words)."""
+Drawn = dict[str, tuple["Figure", str, str]]
+"""Name -> figure, caption, and what it shows in words."""
 
 
 def write_report(study: VarianceStudy, record: dict[str, Any]) -> None:
@@ -32,23 +34,18 @@ def write_report(study: VarianceStudy, record: dict[str, Any]) -> None:
     Raises:
         StorageError: if a file can't be written; the run is intact.
     """
-    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
+    from figures.report import ReportSection
     from nnval import weight_variance_tables as tables
-    from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.experiment_files import save_tables
     from nnval.weight_variance_arrays import arrays
 
-    save_tables(study.result.directory, arrays(study))
-    figures = {name: ReportFigure(*content) for name, content in _figures(study).items()}
+    figures = report_figures(_figures(study))
 
     def section(heading: str, text: str, figure: str | None = None, table: Table | None = None) -> ReportSection:
         shown = None
         if table is not None and table.rows:
             verdict = "verdict" if table.header[-1] == "verdict" and heading.startswith("Noise of") else None
-            cells = [[_typeset(str(cell)) for cell in row] for row in table.rows]
-            shown = ReportTable([_typeset(name) for name in table.header], cells, verdict)
-        paragraphs = [_typeset(text)] if text else []
-        return ReportSection(heading, paragraphs, figure=figures.get(figure or ""), table=shown)
+            shown = report_table(table, verdict)
+        return ReportSection(heading, [typeset(text)] if text else [], figure=figures.get(figure or ""), table=shown)
 
     sections = [
         section("Beside theory", _DEVIATIONS, "scaled", tables.deviation_table(study)),
@@ -68,30 +65,26 @@ def write_report(study: VarianceStudy, record: dict[str, Any]) -> None:
     if study.scan:
         sections.append(section("Scan", _SCAN, "scan_times", tables.scan_table(study)))
         sections.append(section("Scan: deviations", "", "scan_deviations"))
-    done = [[_typeset(cell) for cell in row] for row in tables.facts(study)]
-    sections.append(ReportSection("What was done", table=ReportTable(("what", "finding"), done)))
-    directory = study.result.directory
-    page = render_report(
+    write_run(
+        study.result.directory,
+        record,
+        arrays=arrays(study),
         title="Fluctuations of the weights of a network",
-        lead=" ".join(_typeset(line) for line in tables.conclusions(study)),
+        conclusions=tables.conclusions(study),
         sections=sections,
-        environment={"seed": study.result.config.seed, **read_json(directory / ENVIRONMENT)},
+        facts=tables.facts(study),
+        figures=figures,
+        seed=study.result.config.seed,
     )
-    write_files(directory, {name: figure.png for name, figure in figures.items()}, page, record)
 
 
 def _words(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _typeset(text: str) -> str:
-    return typeset(text).replace("(theta)", "(θ)").replace("lambda", "λ").replace("rho", "ρ").replace("beta", "β")
-
-
 def _figures(study: VarianceStudy) -> Drawn:
     from figures.measured_weight_variance import figure_measured_variances, figure_ratios, figure_scaled_variances
     from figures.paired_differences import PairedDifferences, figure_paired_differences
-    from figures.style import png_bytes
     from figures.variance_scan import figure_scanned_deviations, figure_scanned_times
     from figures.weight_variance import NoiseAutocovariance, figure_autocovariance
     from nnval.experiment_words import data_name
@@ -99,7 +92,7 @@ def _figures(study: VarianceStudy) -> Drawn:
     result = study.result
     config, first = result.config, result.orders[0]
     title = f"{config.training.model}, {result.weights} weights, on {data_name(config.training)}"
-    drawn: dict[str, tuple[Any, str, str]] = {}
+    drawn: Drawn = {}
     measured = [found for order in result.orders if (found := _measured(order)) is not None]
     if measured:
         seconds = {
@@ -115,7 +108,7 @@ def _figures(study: VarianceStudy) -> Drawn:
         drawn |= {
             "scaled": (
                 figure_scaled_variances(title, measured, lines, _limits(first)),
-                _typeset(_SCALED),
+                typeset(_SCALED),
                 "weight variance, velocity variance and correlation time against curvature",
             ),
             "variances": (
@@ -172,7 +165,7 @@ def _figures(study: VarianceStudy) -> Drawn:
             "Medians over directions of measured over predicted weight variance, minus one.",
             "deviation from theory against the hyper-parameter",
         )
-    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+    return drawn
 
 
 def _measured(order: OrderResult) -> MeasuredVariances | None:
@@ -274,7 +267,8 @@ _VERDICTS = (
 )
 _LOSS = (
     "The mean loss above the minimum in these directions, and what it would be if all had the largest of their "
-    "variances, as noise proportional to the Hessian without correlations would make them."
+    "variances, as noise proportional to the Hessian without correlations would make them. The largest is that of the "
+    "direction where theory expects it: a deviation of this one direction is in what is spared."
 )
 _SECOND = (
     "What the noise of an epoch does not sum to zero by, because the weights move in it, raises the variance of the "

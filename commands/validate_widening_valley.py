@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.experiment_options import (
-    TRAINING_FIELDS,
-    carry_out,
-    echo_facts,
-    experiment_fields,
-    experiment_options,
-    prepared,
-    typeset,
-    write_files,
-)
-from commands.shared import emit_json, estimate_json, output_options, print_table
+from commands.experiment_options import ExperimentRun, experiment_options
+from commands.experiment_report import Shown, finish, print_findings, report_figures, report_table, write_run
+from commands.options import output_options
+from commands.shared import estimate_json, progress_bar
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nnval.widening_valley_study import WideningValley
 
 EXPERIMENT = "widening-valley"
+LAWS = ("gaussian", "rademacher")
 METHODS = ("with_replacement", "reshuffled", "pgd", "anti_pgd")
 
 
-@click.command(EXPERIMENT)
-@experiment_options(EXPERIMENT, preset="digits")
-@click.option("--seeds", type=int, help="Networks of each method, >= 2; more can be added to a finished run.")
-@click.option("--sigma", "noise_scale", type=float, help="Standard deviation of each weight's injected noise.")
-@click.option("--distribution", type=click.Choice(("gaussian", "rademacher")), help="Of the injected noise.")
-@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), help="Repeatable; default: all four.")
+@click.command(EXPERIMENT, short_help="Trace of the Hessian and test accuracy under four noises.")
+@experiment_options(EXPERIMENT, preset="digits", example="runs/valley")
+@click.option("--seeds", type=int, help="Networks of each method, >= 2; more can be added later.")
+@click.option(
+    "--noise-scale", "--sigma", "noise_scale", type=float, help="Standard deviation of each weight's injected noise."
+)
+@click.option("--law", "--distribution", "distribution", type=click.Choice(LAWS), help="Of the injected noise.")
+@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), help="Repeatable. Default: all four.")
 @click.option("--measure-every", type=int, help="Epochs between measurements.")
 @click.option("--probes", type=int, help="Random vectors for each trace.")
 @output_options
 def validate_widening_valley(
-    out: Path | None,
-    preset: str,
-    data: str | None,
-    threads: int,
+    run: ExperimentRun,
     seeds: int | None,
-    as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Trace of the Hessian and test accuracy under four noises: does anti-correlated noise lead to flatter networks?
@@ -56,49 +48,27 @@ def validate_widening_valley(
     jostle validate widening-valley --sigma 0.02 --seeds 16 --method pgd --method anti_pgd --out runs/sigma002
     jostle validate widening-valley --show-preset > my.toml
     """
-    directory = prepared(out, "runs/valley")
-    training = {name: options.pop(name) for name in TRAINING_FIELDS} | {"members": seeds}
-    fields = experiment_fields(EXPERIMENT, preset, data, training, options)
+    fields = run.fields(options, members=seeds)
     from nnval.widening_valley import run_widening_valley
     from nnval.widening_valley_study import WideningValleyConfig
 
     config = WideningValleyConfig.from_dict(fields)
-    carry_out(
-        directory,
-        quiet,
-        run=lambda progress: run_widening_valley(config, directory, progress=progress, threads=threads),
-        record=_record,
-        write=_write,
-        show=lambda result: print_valley(result, as_json),
-    )
+    with progress_bar(run.quiet) as progress:
+        result = run_widening_valley(config, run.directory, progress=progress, threads=run.threads)
+    config = result.config
+    finish(run, result, _record(result), config, config.training.seed, write=_write, show=_show)
 
 
-def print_valley(result: WideningValley, as_json: bool) -> None:
-    """Print the tables and conclusions of a finished experiment.
-
-    Args:
-        result: finished.
-        as_json: as one JSON object instead.
-    """
+def _show(result: WideningValley) -> None:
+    """Tables and conclusions of a finished experiment."""
     from nnval.widening_valley_tables import conclusions, differences_table, facts, methods_table
 
-    config = result.config
-    if as_json:
-        found = {"directory": str(result.directory), **_record(result)}
-        emit_json("validate widening-valley", config.to_dict(), config.training.seed, found)
-        return
-    echo_facts(facts(result))
-    click.echo(f"\nAfter {result.epochs[-1]} epochs, means over seeds:")
-    methods = methods_table(result)
-    print_table(methods.header, methods.rows)
-    if result.differences:
-        click.echo("\nSeed by seed (verdicts hold at 1 % for all rows together):")
-        differences = differences_table(result)
-        print_table(differences.header, differences.rows, left=(0, 1, 5))
-    click.echo()
-    for line in conclusions(result):
-        click.echo(line)
-    click.echo(f"seed {config.training.seed}")
+    together = "Seed by seed (verdicts hold at 1 % for all rows together):"
+    tables = (
+        Shown(f"After {result.epochs[-1]} epochs, means over seeds:", methods_table(result)),
+        Shown(together, differences_table(result), (0, 1, 5)),
+    )
+    print_findings(facts(result), tables, conclusions(result), result.config.training.seed)
 
 
 def _record(result: WideningValley) -> dict[str, Any]:
@@ -118,59 +88,35 @@ def _record(result: WideningValley) -> dict[str, Any]:
     }
 
 
-def _write(result: WideningValley) -> None:
+def _write(result: WideningValley, record: dict[str, Any]) -> None:
     """Arrays, figures and the page."""
-    from figures.report import ReportFigure, ReportSection, ReportTable, render_report
-    from nnval.engine.run_directory import ENVIRONMENT, read_json
-    from nnval.experiment_files import save_tables
+    from figures.report import ReportSection
     from nnval.widening_valley_tables import arrays, conclusions, differences_table, facts, methods_table
 
-    save_tables(result.directory, arrays(result))
-    figures = {name: ReportFigure(*content) for name, content in _figures(result).items()}
-    methods, differences = methods_table(result), differences_table(result)
-
-    def table(found: Any) -> ReportTable:
-        return ReportTable(found.header, [[typeset(str(cell)) for cell in row] for row in found.rows])
-
-    sections = [
-        ReportSection(
-            f"After {result.epochs[-1]} epochs",
-            [
-                "Means over networks. The trace is that of the mean training loss, without weight decay, and for "
-                "Anti-PGD at the weights without the noise. It is a minimum's only where the training loss is low."
-            ],
-            table=table(methods),
-        ),
-    ]
+    figures = report_figures(_figures(result))
+    methods, differences = report_table(methods_table(result)), report_table(differences_table(result))
+    sections = [ReportSection(f"After {result.epochs[-1]} epochs", [_MEANS], table=methods)]
     if result.differences:
-        how = (
-            "Networks of a pair share initial weights and data. Intervals are Student's, of single differences; "
-            "verdicts hold at 1 % for all differences together."
-        )
-        sections.append(ReportSection("Seed by seed", [how], figure=figures["differences"], table=table(differences)))
-    sections += [
-        ReportSection("Over training", figure=figures["training"]),
-        ReportSection(
-            "What was done",
-            table=ReportTable(("what", "finding"), [[typeset(cell) for cell in row] for row in facts(result)]),
-        ),
-    ]
-    page = render_report(
+        sections.append(ReportSection("Seed by seed", [_DIFFERENCES], figure=figures["differences"], table=differences))
+    write_run(
+        result.directory,
+        record,
+        arrays=arrays(result),
         title="Noise and the flatness of a network",
-        lead=" ".join(typeset(line) for line in conclusions(result)),
-        sections=sections,
-        environment={"seed": result.config.training.seed, **read_json(result.directory / ENVIRONMENT)},
+        conclusions=conclusions(result),
+        sections=[*sections, ReportSection("Over training", figure=figures["training"])],
+        facts=facts(result),
+        figures=figures,
+        seed=result.config.training.seed,
     )
-    write_files(result.directory, {name: figure.png for name, figure in figures.items()}, page, _record(result))
 
 
-def _figures(result: WideningValley) -> dict[str, tuple[bytes, str, str]]:
-    """File name -> (PNG, caption, what it shows in words)."""
+def _figures(result: WideningValley) -> dict[str, tuple[Figure, str, str]]:
+    """Name -> figure, caption, and what it shows in words."""
     import numpy as np
 
     from figures.measured_widening_valley import NoiseCurves, figure_noise_curves
     from figures.paired_differences import PairedDifferences, figure_paired_differences
-    from figures.style import png_bytes
     from nnval.experiment_words import data_name
     from nnval.widening_valley_tables import METHOD_NAMES, QUANTITY_NAMES
 
@@ -198,9 +144,17 @@ def _figures(result: WideningValley) -> dict[str, tuple[bytes, str, str]]:
     if any(pairs.values()):
         figure = figure_paired_differences(f"after {result.epochs[-1]} epochs", pairs)
         drawn["differences"] = (figure, _PAIRS, "differences of methods with their intervals")
-    return {name: (png_bytes(figure), caption, words) for name, (figure, caption, words) in drawn.items()}
+    return drawn
 
 
+_MEANS = (
+    "Means over networks. The trace is that of the mean training loss, without weight decay, and for Anti-PGD at the "
+    "weights without the noise. It is a minimum's only where the training loss is low."
+)
+_DIFFERENCES = (
+    "Networks of a pair share initial weights and data. Intervals are Student's, of single differences; verdicts hold "
+    "at 1 % for all differences together."
+)
 _CURVES = (
     "Trace of the Hessian, training loss and test accuracy. Methods differ in nothing but their noise; an epoch is "
     "equally many updates for all."

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.batch_orders import (
-    ANTI_PGD_FOOTER,
-    MOST_BATCHES,
-    check_flattest,
-    default_curvatures,
-    forgets_too_late,
-    mode_options,
-    mode_parameters,
-    parse_modes,
-    parse_orders,
-    recorded_steps,
-    simulate_orders,
-    without_replacement,
-)
-from commands.shared import (
+from commands.batch_orders import Quadratic, check_flattest, mode_options, quadratic_of, simulate_orders, window_options
+from commands.files import prepared_directory
+from commands.options import out_option, output_options, refuse_options, simulation_options
+from commands.shared import emit_json, print_derivations, print_table
+from commands.simulations import (
+    Z_FOOTER,
+    NotCompared,
     comparison_json,
-    comparison_row,
-    emit_json,
+    completeness,
     end_simulation,
-    output_options,
-    prepared_directory,
-    print_table,
-    refuse_options,
-    simulation_options,
+    not_compared_json,
+    print_comparisons,
+    print_remarks,
 )
-from commands.simulations import Z_FOOTER, NotCompared, not_compared_json, print_remarks
 from commands.weight_variance_files import QUANTITIES, Points, write_variances
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from sim.ensemble import Progress
     from sim.weight_variance import SimulatedVariances
     from theory.estimate import Comparison
-    from theory.gradient_noise import GradientNoise
-    from theory.heavy_ball import HeavyBall
 
 UNITS = "in units of (learning rate)^2 times the variance of a batch gradient"
 
@@ -53,23 +36,16 @@ FEW_BATCHES = 1000
 NUMBERS_ONLY = ("learning_rate", "momentum", "batches", "curvatures", "orders", "out", "as_json")
 
 
-@click.command("weight-variance")
+@click.command(
+    "weight-variance", short_help="Variance of weights and velocities of SGD at a minimum, for any order of batches."
+)
 @mode_options(batches=10**7, curvatures="six decades below that bound")
 @click.option("--latex", is_flag=True, help="Print only the derivation of the closed forms, in LaTeX.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and figures.")
+@out_option
 @output_options
 @click.pass_context
 def predict_weight_variance(
-    context: click.Context,
-    learning_rate: float,
-    momentum: float,
-    batches: int,
-    curvatures: tuple[float, ...],
-    orders: tuple[str, ...],
-    latex: bool,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
+    context: click.Context, latex: bool, out: Path | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
     """Variance of weights and velocities of SGD with momentum at a minimum, exactly, for any order of the batches.
 
@@ -83,25 +59,20 @@ def predict_weight_variance(
     """
     if latex:
         refuse_options(context, NUMBERS_ONLY, "numbers, without --latex")
-        from theory.derivations import derivation_names, derive
+        from theory.derivations import derivation_names
 
-        for name in derivation_names("weight_variance"):
-            click.echo(f"% {name}")
-            click.echo(derive(name).latex())
+        print_derivations(derivation_names("weight_variance"))
         return
     import numpy as np
 
     from theory.weight_variance import stationary_variances
 
-    noises = parse_orders(orders, batches, most=10**10)
-    parse_modes(learning_rate, momentum, ())  # refuses what would divide by zero
-    steepest = 2 * (1 + momentum) / learning_rate
-    modes = parse_modes(learning_rate, momentum, curvatures or [steepest * 10.0**-k for k in (6, 5, 4, 3, 2, 1)])
-    crossover = _crossover(learning_rate, momentum, batches, noises)
+    quadratic = quadratic_of(**given, default=_six_decades, most=10**10)
+    modes, crossover = quadratic.modes, _crossover(quadratic)
     directory = None if out is None else prepared_directory(out)
-    unit = learning_rate**2
+    unit = modes.learning_rate**2
     rows = []
-    for order, noise in noises.items():
+    for order, noise in quadratic.noises.items():
         variances = stationary_variances(modes, noise)
         columns = (modes.curvature, variances.weight / unit, variances.velocity / unit, variances.correlation_time)
         rows += [(order, *row) for row in np.stack(columns, axis=-1).tolist()]
@@ -112,55 +83,44 @@ def predict_weight_variance(
             "units": UNITS,
             "directions": [dict(zip(keys, r, strict=True)) for r in rows],
         }
-        emit_json(
-            "predict weight-variance", mode_parameters(learning_rate, momentum, batches, modes, noises), None, result
-        )
+        emit_json("predict weight-variance", quadratic.parameters(), None, result)
     else:
         click.echo(f"variances {UNITS}")
         if crossover is not None:
             click.echo(f"weight variance without replacement is suppressed below a curvature of about {crossover:.4g}")
         table = [(order, *(f"{value:.6g}" for value in row)) for order, *row in rows]
         print_table(("order", "curvature", "weight variance", "velocity variance", "correlation time"), table)
-        _print_footer(noises)
+        _print_footer(quadratic)
         if any(math.isinf(row[2]) for row in rows):
             click.echo("inf: without curvature, noise that does not cancel makes the weight diffuse")
     if directory is not None:
-        write_variances(directory, modes, noises, batches, crossover, {}, {})
+        write_variances(directory, quadratic, crossover, {}, {})
 
 
-def _crossover(learning_rate: float, momentum: float, batches: int, noises: dict[str, GradientNoise]) -> float | None:
+def _six_decades(learning_rate: float, momentum: float, batches: int) -> list[float]:
+    """Curvatures of which the steepest is a tenth of the bound of stability."""
+    return [2 * (1 + momentum) / learning_rate * 10.0**-k for k in (6, 5, 4, 3, 2, 1)]
+
+
+def _crossover(quadratic: Quadratic) -> float | None:
     """The crossover curvature, if an order has one."""
     from theory.weight_variance_limits import crossover_curvature
 
-    if not any(without_replacement(noise) for noise in noises.values()):
-        return None
-    return crossover_curvature(learning_rate, batches, momentum)
+    modes = quadratic.modes
+    return crossover_curvature(modes.learning_rate, quadratic.batches, modes.momentum) if quadratic.has_epochs else None
 
 
-def _print_footer(noises: dict[str, GradientNoise]) -> None:
-    from theory.gradient_noise import AntiCorrelatedIncrements
-
+def _print_footer(quadratic: Quadratic) -> None:
     click.echo(
         "velocity: change of the weight in an update; correlation time = 2 Var(weight) / Var(velocity), in updates"
     )
-    if any(isinstance(noise, AntiCorrelatedIncrements) for noise in noises.values()):
-        click.echo(ANTI_PGD_FOOTER)
+    if quadratic.footer:
+        click.echo(quadratic.footer)
 
 
-@click.command("weight-variance")
-@mode_options(batches=MOST_BATCHES, curvatures="1/3, 1, 3 and 9 times the crossover 3 (1 - beta) / (eta M)")
-@click.option(
-    "--epochs",
-    default=200,
-    show_default=True,
-    type=click.IntRange(1, 10**6),
-    help="Recorded in each run, M updates each; rounded up to whole groups for reshuffled_every.",
-)
-@click.option(
-    "--burn-in",
-    type=click.IntRange(0, 10**7),
-    help="Epochs before that. Default: 12 relaxation times of the flattest direction, at least 10 epochs.",
-)
+@click.command("weight-variance", short_help="SGD with momentum on a quadratic, beside the theory of its variances.")
+@mode_options()
+@window_options
 @click.option(
     "--batch-size",
     default=4,
@@ -171,11 +131,6 @@ def _print_footer(noises: dict[str, GradientNoise]) -> None:
 @simulation_options(runs=256)
 @output_options
 def simulate_weight_variance(
-    learning_rate: float,
-    momentum: float,
-    batches: int,
-    curvatures: tuple[float, ...],
-    orders: tuple[str, ...],
     epochs: int,
     burn_in: int | None,
     batch_size: int,
@@ -185,6 +140,7 @@ def simulate_weight_variance(
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    **given: Any,
 ) -> None:
     """Simulate SGD with momentum on a quadratic, beside the theory of its variances. Exit code 3 if they disagree.
 
@@ -197,44 +153,35 @@ def simulate_weight_variance(
     from sim.weight_variance import simulate_weight_variance
     from theory.estimate import holm
 
-    noises = parse_orders(orders, batches)
-    modes = parse_modes(learning_rate, momentum, curvatures or default_curvatures(learning_rate, momentum, batches))
-    crossover = _crossover(learning_rate, momentum, batches, noises)
+    quadratic = quadratic_of(**given)
+    crossover = _crossover(quadratic)
     if burn_in is None:
-        check_flattest(modes)
+        check_flattest(quadratic.modes)
     directory = None if out is None else prepared_directory(out)
-
-    def before(noise: GradientNoise) -> int | None:
-        return None if burn_in is None else recorded_steps(noise, burn_in, batches)
-
-    def simulate(noise: GradientNoise, rng: np.random.Generator, progress: Progress | None) -> SimulatedVariances:
-        return simulate_weight_variance(
-            modes,
-            noise,
-            rng,
-            steps=recorded_steps(noise, epochs, batches),
-            burn_in=before(noise),
-            replicas=runs,
-            threads=threads,
-            progress=progress,
-        )
-
-    results = simulate_orders(noises, simulate, name="simulate weight-variance", seed=seed, quiet=quiet)
-    reasons = {order: forgets_too_late(modes, before(noise)) for order, noise in noises.items()}
-    comparisons, not_compared, points = _compare_variances(modes, noises, results, reasons)
-    missing = [order for order in noises if order not in results]
-    stopped = bool(missing) or any(found.replicas < runs for found in results.values())
+    results = simulate_orders(
+        quadratic,
+        simulate_weight_variance,
+        name="simulate weight-variance",
+        seed=seed,
+        epochs=epochs,
+        burn_in=burn_in,
+        quiet=quiet,
+        replicas=runs,
+        threads=threads,
+    )
+    comparisons, not_compared, points = _compare_variances(quadratic, results, quadratic.forgets_too_late(burn_in))
+    missing, done, stopped = completeness(list(quadratic.noises), results)
     measured: Points = {}
     if not stopped:
         try:
-            _measure_noise(measured, noises, batches, batch_size, seed)
+            _measure_noise(measured, quadratic, batch_size, seed)
         except KeyboardInterrupt:
             stopped = True
     if stopped:
         missing.append("noise of real batches" if not measured else "noise of the real batches of other orders")
-    comparisons = holm(comparisons + _compare_noise(noises, measured, {0, 1, batches - 1, batches}))
+    comparisons = holm(comparisons + _compare_noise(quadratic, measured))
     if as_json:
-        parameters = mode_parameters(learning_rate, momentum, batches, modes, noises)
+        parameters = quadratic.parameters()
         parameters |= {"epochs": epochs, "burn_in": burn_in, "batch_size": batch_size, "replicas": runs}
         result = {
             "units": UNITS,
@@ -246,37 +193,32 @@ def simulate_weight_variance(
         emit_json("simulate weight-variance", parameters, seed, result)
     else:
         click.echo(f"variances {UNITS}; noise in units of its variance, of real batches of {batch_size} samples")
-        rows = [comparison_row(c) for c in comparisons]
-        print_table(("variance", "theory", "simulated", "z", "verdict"), rows, left=(0, 4))
-        _print_footer(noises)
+        print_comparisons("variance", comparisons)
+        _print_footer(quadratic)
         click.echo(Z_FOOTER)
         print_remarks(comparisons, not_compared, missing)
-        done = min(found.replicas for found in results.values())
         click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
     if directory is not None:
-        write_variances(directory, modes, noises, batches, crossover, points, measured)
+        write_variances(directory, quadratic, crossover, points, measured)
     end_simulation(comparisons, stopped)
 
 
 def _compare_variances(
-    modes: HeavyBall,
-    noises: dict[str, GradientNoise],
+    quadratic: Quadratic,
     results: dict[str, SimulatedVariances],
     reasons: dict[str, list[tuple[str, ...]]],
 ) -> tuple[list[Comparison], NotCompared, dict[str, Points]]:
     """Theory beside simulation; what is infinite in theory; and all that was simulated, by quantity and order."""
-    import numpy as np
-
     from theory.estimate import Estimate, compare
     from theory.weight_variance import stationary_variances
 
-    directions = np.ravel(modes.curvature).tolist()
+    modes, directions = quadratic.modes, quadratic.curvatures
     unit = modes.learning_rate**-2
     comparisons: list[Comparison] = []
     not_compared: NotCompared = []
     points: dict[str, Points] = {name: {} for name in QUANTITIES}
     for order, found in results.items():
-        exact = stationary_variances(modes, noises[order]).scaled(unit)
+        exact = stationary_variances(modes, quadratic.noises[order]).scaled(unit)
         columns = (
             ("weight_variance", exact.weight, [e.scaled(unit) for e in found.weight_variance]),
             ("velocity_variance", exact.velocity, [e.scaled(unit) for e in found.velocity_variance]),
@@ -294,9 +236,7 @@ def _compare_variances(
     return comparisons, not_compared, points
 
 
-def _measure_noise(
-    measured: Points, noises: dict[str, GradientNoise], batches: int, batch_size: int, seed: int
-) -> None:
+def _measure_noise(measured: Points, quadratic: Quadratic, batch_size: int, seed: int) -> None:
     """Autocovariance of the noise of real batches, for the orders that batches have; order by order into a dictionary.
 
     What was there at Ctrl-C stays there.
@@ -307,8 +247,9 @@ def _measure_noise(
     from sim.random_streams import stream
     from theory.gradient_noise import AntiCorrelatedIncrements, Persistent
 
+    batches = quadratic.batches
     lags = sorted({*np.linspace(0, 2 * batches, 25).round().astype(int).tolist(), 1, batches - 1, batches})
-    for number, (order, noise) in enumerate(noises.items()):
+    for number, (order, noise) in enumerate(quadratic.noises.items()):
         if isinstance(noise, AntiCorrelatedIncrements):
             continue  # added to the weights, not made by batches
         persistent = isinstance(noise, Persistent)
@@ -329,12 +270,16 @@ def _measure_noise(
         measured[order] = list(zip(lags, found, strict=True))
 
 
-def _compare_noise(noises: dict[str, GradientNoise], measured: Points, lags: set[int]) -> list[Comparison]:
+def _compare_noise(quadratic: Quadratic, measured: Points) -> list[Comparison]:
+    """At the lags where orders differ: next to no lag, and an epoch."""
     from theory.estimate import Estimate, compare
 
+    def predicted(order: str, lag: float) -> Estimate:
+        return Estimate(float(quadratic.noises[order].autocovariance(lag)), 0.0, 1)
+
     return [
-        compare(f"{order}, noise at lag {lag}", Estimate(float(noises[order].autocovariance(lag)), 0.0, 1), estimate)
+        compare(f"{order}, noise at lag {lag}", predicted(order, lag), estimate)
         for order, found in measured.items()
         for lag, estimate in found
-        if lag in lags
+        if lag in (0, 1, quadratic.batches - 1, quadratic.batches)
     ]

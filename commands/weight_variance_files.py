@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.shared import write_csv, write_file
+from commands.files import write_csv, write_figure
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from commands.batch_orders import Quadratic
     from theory.absorbing import Floats
     from theory.estimate import Estimate
     from theory.gradient_noise import GradientNoise
@@ -29,32 +30,24 @@ MOST_EPOCHS = 100
 
 
 def write_variances(
-    directory: Path,
-    modes: HeavyBall,
-    noises: dict[str, GradientNoise],
-    batches: int,
-    crossover: float | None,
-    simulated: dict[str, Points],
-    measured: Points,
+    directory: Path, quadratic: Quadratic, crossover: float | None, simulated: dict[str, Points], measured: Points
 ) -> None:
     """``variances.csv`` over all curvatures, ``simulated.csv`` and ``noise.csv`` of the points, and both figures.
 
     Args:
         directory: which exists.
-        modes: the directions that were asked for.
-        noises: by order.
-        batches: M, of an epoch.
+        quadratic: what the options name.
         crossover: the crossover curvature; None to leave it out.
         simulated: quantity -> points; empty for a prediction.
         measured: autocovariances of real batches.
     """
     import numpy as np
 
-    from figures.style import png_bytes
     from figures.weight_variance import NoiseAutocovariance, NoiseVariances, figure_autocovariance, figure_variances
     from theory.heavy_ball import HeavyBall
     from theory.weight_variance import stationary_variances
 
+    modes, noises, batches = quadratic.modes, quadratic.noises, quadratic.batches
     fine = HeavyBall(modes.learning_rate, _drawn_curvatures(modes, noises, crossover), modes.momentum)
     unit = modes.learning_rate**-2
     drawn, lines = {}, [("order", "curvature", *QUANTITIES)]
@@ -64,7 +57,7 @@ def write_variances(
         drawn[order] = NoiseVariances(np.ravel(fine.curvature), exact, *points)
         columns = (fine.curvature, exact.weight, exact.velocity, exact.correlation_time)
         lines += [(order, *row) for row in np.stack(columns, axis=-1).tolist()]
-    epochs = any(hasattr(noise, "batches_per_epoch") for noise in noises.values())
+    epochs = quadratic.has_epochs
     lags = _drawn_lags(noises, batches if epochs else 10)
     correlations = {
         order: NoiseAutocovariance(lags, noise.autocovariance(lags), measured.get(order, []))
@@ -88,7 +81,7 @@ def write_variances(
         _write_points(directory / "simulated.csv", ("quantity", "order", "curvature"), simulated)
         _write_points(directory / "noise.csv", ("quantity", "order", "lag"), {"autocovariance": measured})
     for name, figure in figures.items():
-        write_file(directory / f"{name}.png", png_bytes(figure))
+        write_figure(directory / f"{name}.png", figure)
 
 
 def _drawn_curvatures(modes: HeavyBall, noises: dict[str, GradientNoise], crossover: float | None) -> Floats:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.shared import (
-    comparison_json,
-    comparison_row,
-    emit_json,
-    end_simulation,
+from commands.files import prepared_directory, write_csv, write_figure
+from commands.options import (
+    learning_rate_option,
+    out_option,
     output_options,
-    prepared_directory,
-    print_table,
     refuse_options,
     simulation_options,
-    write_csv,
-    write_file,
+    with_options,
 )
-from commands.simulations import Z_FOOTER, print_remarks, simulate_each
+from commands.shared import emit_json, print_table
+from commands.simulations import (
+    Z_FOOTER,
+    comparison_json,
+    comparison_row,
+    completeness,
+    end_simulation,
+    print_remarks,
+    simulate_each,
+)
 from commands.valley_predictions import (
     KINDS,
     Setting,
@@ -53,61 +58,60 @@ COLUMNS = (
 )
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option(
-            "--law",
-            type=click.Choice(("gaussian", "rademacher")),
-            default="gaussian",
-            show_default=True,
-            help="Of each coordinate of xi, for pgd and anti_pgd (rademacher: +s or -s); reshuffled is gaussian.",
-        ),
-        click.option(
-            "--steps",
-            "steps",
-            multiple=True,
-            type=click.IntRange(1, 10**6),
-            help="At which |u|^2 is told, repeatable; with reshuffled whole epochs. Default: "
-            f"{', '.join(map(str, STEPS))}, brought up to whole epochs.",
-        ),
-        click.option(
-            "--batches",
-            default=20,
-            show_default=True,
-            type=click.IntRange(2, 10**6),
-            help="M, batches in an epoch, for reshuffled.",
-        ),
-        click.option(
-            "--kind",
-            "kinds",
-            multiple=True,
-            type=click.Choice(tuple(KINDS)),
-            help="Of noise, repeatable: independent xi_n (pgd), increments xi_n - xi_{n-1} (anti_pgd), or noise that "
-            "sums to zero in each epoch (reshuffled). Default: all.",
-        ),
-        click.option(
-            "--sharpness",
-            default=100.0,
-            show_default=True,
-            help="|u|^2 at the start: > 0, below the edge of stability 2 / eta; for anti_pgd below 2 / eta - d s^2.",
-        ),
-        click.option(
-            "--noise-scale",
-            default=0.05,
-            show_default=True,
-            help="s > 0, standard deviation of each coordinate of xi, or of the noise of a step for reshuffled.",
-        ),
-        click.option("--learning-rate", default=0.005, show_default=True, help="eta > 0."),
-        click.option(
-            "--dimension",
-            default=100,
-            show_default=True,
-            type=click.IntRange(1, LARGEST_DIMENSION),
-            help="d, coordinates of u.",
-        ),
-    ):
-        command = option(command)
-    return command
+_options = with_options(
+    click.option(
+        "--dimension",
+        default=100,
+        show_default=True,
+        type=click.IntRange(1, LARGEST_DIMENSION),
+        help="d, coordinates of u.",
+    ),
+    learning_rate_option(0.005),
+    click.option(
+        "--noise-scale",
+        default=0.05,
+        show_default=True,
+        help="s > 0, standard deviation of each coordinate of xi, or of the noise of a step for reshuffled.",
+    ),
+    click.option(
+        "--sharpness",
+        default=100.0,
+        show_default=True,
+        help="|u|^2 at the start: > 0, below the edge of stability 2 / eta; for anti_pgd below 2 / eta - d s^2.",
+    ),
+    click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        type=click.Choice(tuple(KINDS)),
+        help="Of noise, repeatable: independent xi_n (pgd), increments xi_n - xi_{n-1} (anti_pgd), or noise that sums "
+        "to zero in each epoch (reshuffled). Default: all.",
+    ),
+    click.option(
+        "--batches",
+        default=20,
+        show_default=True,
+        type=click.IntRange(2, 10**6),
+        help="M, batches in an epoch, for reshuffled.",
+    ),
+    click.option(
+        "--steps",
+        "steps",
+        multiple=True,
+        type=click.IntRange(1, 10**6),
+        help="At which |u|^2 is told, repeatable; with reshuffled whole epochs. Default: "
+        f"{', '.join(map(str, STEPS))}, brought up to whole epochs.",
+    ),
+    click.option(
+        "--law",
+        "--distribution",
+        "law",
+        type=click.Choice(("gaussian", "rademacher")),
+        default="gaussian",
+        show_default=True,
+        help="Of each coordinate of xi, for pgd and anti_pgd (rademacher: +s or -s); reshuffled is gaussian.",
+    ),
+)
 
 
 def _setting(
@@ -160,25 +164,23 @@ def _write(out: Path, setting: Setting, simulated: dict[str, Sequence[Estimate]]
     """``valley.csv`` and ``valley.png``, from a tenth of the first step to the last, ten steps at least."""
     import numpy as np
 
-    from figures.style import png_bytes
     from figures.widening_valley import SharpnessPath, figure_widening_valley
 
     ends = max(setting.steps[0] / 10, 1), max(setting.steps[-1], SHORTEST)
     grid = np.unique(np.geomspace(*ends, 120).round().astype(int)).tolist()
     header = ("kind", "step", "flow", "moments", "regulariser", "simulated", "standard_error")
-    paths, rows = [], list[tuple[Any, ...]]([header])
+    rows: list[tuple[Any, ...]] = [header]
+    paths = []
     for kind in setting.kinds:
         estimates = dict(zip(setting.steps, simulated[kind], strict=True)) if kind in simulated else {}
         steps = sorted({*grid, *setting.steps})
         flow = sharpness_of_flow(setting, kind, steps)
-        moments, regulariser = (
-            sharpness_of_moments(setting, kind, steps),
-            sharpness_of_regulariser(setting, kind, steps),
-        )
+        moments = sharpness_of_moments(setting, kind, steps)
+        regulariser = sharpness_of_regulariser(setting, kind, steps)
         for number, step in enumerate(steps):
-            cells = ["" if column is None else float(column[number]) for column in (flow, moments, regulariser)]
+            cells = [None if column is None else float(column[number]) for column in (flow, moments, regulariser)]
             found = estimates.get(step)
-            rows.append((kind, step, *cells, *(("", "") if found is None else (found.value, found.standard_error))))
+            rows.append((kind, step, *cells, *((None, None) if found is None else (found.value, found.standard_error))))
         points = tuple(estimates.items())
         predicted = flow if moments is None else moments
         outside = np.array([bool(limits(setting, kind, value)[1]) for value in predicted.tolist()])
@@ -190,12 +192,14 @@ def _write(out: Path, setting: Setting, simulated: dict[str, Sequence[Estimate]]
     title += f", s = {setting.noise_scale:g}"
     if "reshuffled" in setting.kinds:
         title += f", M = {setting.batches}"
-    write_file(out / "valley.png", png_bytes(figure_widening_valley(title, paths, edge=edge)))
+    write_figure(out / "valley.png", figure_widening_valley(title, paths, edge=edge))
 
 
-@click.command("widening-valley")
+@click.command(
+    "widening-valley", short_help="Sharpness in a widening valley: PGD climbs, anti-correlated noise flattens."
+)
 @_options
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for a CSV file and a figure.")
+@out_option
 @output_options
 def predict_widening_valley(out: Path | None, as_json: bool, quiet: bool, **given: Any) -> None:
     """Sharpness |u|^2 in the valley v^2 |u|^2 / 2 under noise: PGD climbs, anti-correlated noise flattens.
@@ -245,7 +249,7 @@ def predict_widening_valley(out: Path | None, as_json: bool, quiet: bool, **give
         _write(directory, setting, {})
 
 
-@click.command("widening-valley")
+@click.command("widening-valley", short_help="Noise in a widening valley, beside the theory of its sharpness.")
 @_options
 @simulation_options(runs=64)
 @output_options
@@ -285,10 +289,8 @@ def simulate_widening_valley(
     results = simulate_each(setting.kinds, simulate, quiet=quiet)
     comparisons, flows = [], []
     for kind, found in results.items():
-        flow, moments = (
-            sharpness_of_flow(setting, kind, setting.steps),
-            sharpness_of_moments(setting, kind, setting.steps),
-        )
+        flow = sharpness_of_flow(setting, kind, setting.steps)
+        moments = sharpness_of_moments(setting, kind, setting.steps)
         predictions = (flow if moments is None else moments).tolist()
         for step, value, estimate in zip(setting.steps, predictions, found.sharpness, strict=True):
             margin, reasons = limits(setting, kind, value)
@@ -296,9 +298,7 @@ def simulate_widening_valley(
             comparisons.append(compare(what, Estimate(value, 0.0, 1), estimate, margin=margin, reasons=reasons))
         flows += flow.tolist()
     comparisons = holm(comparisons)
-    missing = [kind for kind in setting.kinds if kind not in results]
-    done = min(found.replicas for found in results.values())
-    stopped = bool(missing) or done < runs
+    missing, done, stopped = completeness(setting.kinds, results)
     if as_json:
         rows = [
             {**comparison_json(c), "flow": flow, "margin": c.margin} for c, flow in zip(comparisons, flows, strict=True)

@@ -49,9 +49,16 @@ def duration(seconds: float) -> str:
         seconds: >= 0.
 
     Returns:
-        Such as ``"14 s"``.
+        A second at least; larger units from two of them on.
+
+    Example:
+        >>> duration(14.2), duration(150), duration(10_000), duration(200_000)
+        ('14 s', '2 minutes', '3 hours', '2 days')
     """
-    return f"{max(seconds, 1):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
 
 
 def size_words(memory: float) -> str:
