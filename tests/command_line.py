@@ -1,13 +1,26 @@
 """Commands of jostle as a user calls them, and what the tests of several commands ask of each of them."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 import cli
+
+NETWORKS = """
+from torch import nn
+
+def dropping(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.1), nn.Linear(8, classes))
+
+def normalising(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+"""
+"""Whose loss is no function of their weights."""
 
 
 def jostle(*arguments: object) -> Result:
@@ -28,6 +41,27 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def text_file(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def own_networks(directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """NETWORKS as a module of the user, beside whom the command is started; its name."""
+    (directory / "networks_of_the_user.py").write_text(NETWORKS)
+    monkeypatch.chdir(directory)
+    monkeypatch.syspath_prepend(directory)
+    return "networks_of_the_user"
+
+
+def record_of(result: Result) -> dict[str, Any]:
+    """The one object that --json and --quiet leave."""
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+def check_help(*command: str, examples: int = 1) -> None:
+    """It names the command at least that often."""
+    result = jostle(*command, "-h")
+    assert result.exit_code == 0, result.output
+    assert result.output.count(" ".join(["jostle", *command])) >= examples
 
 
 def check_finished(result: Result, codes: tuple[int, ...] = (0,)) -> None:
@@ -51,6 +85,13 @@ def check_refused(result: Result, message: str, out: Path) -> None:
     assert message in result.output
     assert "Traceback" not in result.output
     assert not out.exists()
+
+
+def check_bad_presets(command: Callable[..., Result], directory: Path, messages: dict[str, str]) -> None:
+    """Of the text of each: the message."""
+    for text, message in messages.items():
+        preset = text_file(directory / "bad.toml", text)
+        check_refused(command("--preset", preset, "--out", directory / "run"), message, directory / "run")
 
 
 def stopped_when(experiment: Callable[..., Any], when: Callable[[int, int, str], bool]) -> Callable[..., Any]:

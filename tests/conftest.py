@@ -16,7 +16,7 @@ os.environ["MPLBACKEND"] = "Agg"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # Its checks say what was different, as those in a test do.
-pytest.register_assert_rewrite("tests.command_line", "tests.figure_checks")
+pytest.register_assert_rewrite("tests.command_line", "tests.figure_checks", "tests.training_processes")
 
 # The same examples each time, and no deadline: the first call of a numba kernel compiles it.
 hypothesis.settings.register_profile("jostle", deadline=None, derandomize=True)
@@ -51,6 +51,24 @@ def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOSTLE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of decoded images for this test alone."""
+    monkeypatch.setenv("JOSTLE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch adds in one order, whatever OMP_NUM_THREADS says."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

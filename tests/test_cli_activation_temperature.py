@@ -13,7 +13,7 @@ import cli
 from commands import activation_temperature as commands
 from nnval.activation_temperature_study import CoolingStudyConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
-from tests.command_line import jostle
+from tests.command_line import check_help, jostle
 
 PNG = b"\x89PNG"
 
@@ -31,9 +31,7 @@ QUICK = ("--channels", 16, "--step", 0.1, "--runs", 100, "--sigma-ratio", 0.7, "
 
 @pytest.mark.parametrize("words", ["predict", "simulate", "validate"])
 def test_help_has_an_example(words: str) -> None:
-    result = jostle(words, "activation-temperature", "-h")
-    assert result.exit_code == 0
-    assert f"jostle {words} activation-temperature" in result.output
+    check_help(words, "activation-temperature")
 
 
 # ---- predict ---------------------------------------------------------------------------------------------------------

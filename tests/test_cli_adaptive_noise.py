@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 import cli
-from tests.command_line import jostle, rows_of
+from tests.command_line import check_help, jostle, rows_of
 
 PNG = b"\x89PNG"
 
@@ -27,9 +27,7 @@ QUICK = ("--runs", 128, "--steps", 2000, "--learning-rate", 0.002, "--coordinate
 
 @pytest.mark.parametrize("words", ["predict", "simulate"])
 def test_help_has_an_example(words: str) -> None:
-    result = jostle(words, "adaptive-noise", "-h")
-    assert result.exit_code == 0
-    assert f"jostle {words} adaptive-noise" in result.output
+    check_help(words, "adaptive-noise")
 
 
 # ---- predict ---------------------------------------------------------------------------------------------------------

@@ -144,6 +144,31 @@ def test_simulations_agree(tmp_path: Path) -> None:
     assert [(row["order"], row["lag"]) for row in simulated[:2]] == [("reshuffled", "1"), ("reshuffled", "4")]
     assert float(simulated[0]["temperature"]) == found[3]["simulated"]["value"]
     assert (out / "temperatures.png").exists()
+    compared = rows_of(out / "comparisons.csv")
+    assert [row["quantity"] for row in compared] == [row["quantity"] for row in found]
+
+
+def test_a_long_table_shows_what_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (*SIMULATE, "--batches", 20, "--order", "reshuffled", *SHORT)  # lags 1 and 4, four curvatures
+    command = (*command, "--lag", 2, "--lag", 3)
+    short = jostle(*command, "--out", tmp_path).stdout
+    assert "7 of 28 rows: of each order and temperature the curvature with the largest |z|" in short
+    rows = rows_of(tmp_path / "comparisons.csv")
+    assert len(rows) == 28
+    assert short.count("  agrees") == 7
+    z = {
+        row["quantity"]: abs(float(row["predicted"]) - float(row["simulated"])) / float(row["standard_error"])
+        for row in rows
+    }
+    for name in ("configurational", "kinetic", "ratio", "lag 1", "lag 4"):
+        largest = max((quantity for quantity in z if quantity.endswith(f", {name}")), key=lambda quantity: z[quantity])
+        assert largest in short
+    # All that disagree are shown.
+    exact = theory.effective_temperature.lag_temperature
+    monkeypatch.setattr(theory.effective_temperature, "lag_temperature", lambda *arguments: 1.5 * exact(*arguments))
+    wrong = jostle(*command).stdout
+    assert "19 of 28 rows" in wrong
+    assert wrong.count("disagrees") == 16
 
 
 def test_simulations_are_repeatable_and_tabled() -> None:

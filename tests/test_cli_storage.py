@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import functools
 import os
 import signal
 import threading
@@ -11,92 +10,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from click.testing import CliRunner, Result
-from matplotlib.figure import Figure
 
 import cli
-from figures.gallery_figure import GalleryFigure
 from nnval.engine import run_directory
+from tests.command_line import jostle
+from tests.writing_commands import COMMANDS, OTHERS, SIMULATIONS, contents, workplace
 
-BROWNIAN = ("--law", "brownian:distance=1,diffusivity=1")
-CURVES = "run,epoch,accuracy\n" + "".join(
-    f"{run},{epoch},{min(0.9, epoch / (10 + run)):.3f}\n" for run in range(12) for epoch in range(1, 25)
-)
-VALLEY = ("--dimension", "5", "--steps", "5")
-MIXTURE = ("effective-temperature", "--model", "mixture", "--steps", "10")
-PREDICTIONS = {
-    "resetting": ("resetting", *BROWNIAN, "--rate", "1"),
-    "resetting of curves": ("resetting", "--curves", "curves.csv", "--target", "0.8", "--replicates", "100"),
-    "perturbation": ("perturbation", "--chain", "rational", "-P", "2"),
-    "advice": ("perturbation", "--curves", "curves.csv", "--target", "0.8", "--replicates", "100"),
-    "scan": ("perturbation", "--curves", "curves.csv", "--scan", "0.7:0.8:0.1", "--replicates", "100"),
-    "weight-variance": ("weight-variance", "--batches", "4"),
-    "effective-temperature": ("effective-temperature", "--batches", "4"),
-    "mixture": MIXTURE,
-    "widening-valley": ("widening-valley", "--kind", "pgd", *VALLEY),
-    "activation-temperature": ("activation-temperature",),
-    "adaptive-noise": ("adaptive-noise", "--steps", "50"),
-}
-WELL = (
-    "--potential (x**2-1)**2 --diffusivity 0.15 --epoch 0.2 --time-step 0.02 --initial-mean 0 --initial-deviation 0.3"
-)
-WELL += " --target 0.8 --limits -2 2 --cells 20"
-ORDER = ("--batches", "4", "--order", "anti_pgd", "--runs", "8")
-"""Noise that is not of batches, so that none is measured."""
-
-SIMULATIONS = {
-    "resetting": ("resetting", *BROWNIAN, "--rate", "1", "-P", "0.5", "--runs", "64"),
-    "perturbation": ("perturbation", *WELL.split(), "-P", "2", "-P", "5", "--runs", "64"),
-    "weight-variance": ("weight-variance", *ORDER, "--epochs", "20", "--burn-in", "20"),
-    "effective-temperature": ("effective-temperature", *ORDER, "--epochs", "20", "--burn-in", "20"),
-    "mixture": (*MIXTURE, "--runs", "4", "--dimensions", "40"),
-    "widening-valley": ("widening-valley", "--kind", "pgd", "--kind", "anti_pgd", *VALLEY, "--runs", "8"),
-    "activation-temperature": ("activation-temperature", "--channels", "1", "--channels", "2", "--runs", "8"),
-    "adaptive-noise": ("adaptive-noise", "--steps", "50", "--coordinates", "2", "--runs", "8"),
-}
-OTHERS = {
-    "generate": ("generate", "--out", "out/train.py"),
-    "figures": ("figures", "--out", "out"),
-    "figures, the page": ("figures", "--list", "--out", "out", "--markdown", "out/gallery.md"),
-}
-COMMANDS = {f"predict {name}": ("predict", *words, "--out", "out") for name, words in PREDICTIONS.items()}
-COMMANDS |= {f"simulate {name}": ("simulate", *words, "--out", "out") for name, words in SIMULATIONS.items()}
-COMMANDS |= OTHERS
 each_command = pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 some_commands = pytest.mark.parametrize("words", [COMMANDS["predict widening-valley"], *OTHERS.values()])
 each_simulation = pytest.mark.parametrize("words", SIMULATIONS.values(), ids=SIMULATIONS)
 
 
-@functools.cache
-def tiny_image() -> bytes:
-    from figures.style import png_bytes
-
-    return png_bytes(Figure(figsize=(0.1, 0.1)))
-
-
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory to work in, with curves; images cost nothing."""
-    import figures.style
-
-    image = tiny_image()
-    entries = tuple(
-        GalleryFigure(name, "ours", "", "", ("theory",), (), lambda: Figure(figsize=(1, 1)), "All.")
-        for name in ("one", "two")
-    )
-    monkeypatch.setattr("figures.catalogue.catalogue", lambda: entries)
-    monkeypatch.setattr(figures.style, "png_bytes", lambda figure: image)
-    monkeypatch.chdir(tmp_path)
-    Path("curves.csv").write_text(CURVES)
-    return tmp_path
-
-
-def jostle(*words: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(word) for word in words])
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+def place(tmp_path: Path) -> Iterator[Path]:
+    with workplace(tmp_path) as directory:
+        yield directory
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
@@ -191,7 +119,7 @@ def test_two_writers_of_one_file(place: Path, monkeypatch: pytest.MonkeyPatch) -
     for writer in writers:
         writer.join()
     assert (place / "file").read_bytes() in (b"a" * 9, b"b" * 5)
-    assert set(contents(place)) == {"curves.csv", "file"}
+    assert not list(place.glob(".file.*"))
 
 
 @each_command

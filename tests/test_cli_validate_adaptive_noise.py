@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from commands import noise_options
 from commands import validate_adaptive_noise as command
 from nnval import adaptive_noise
 from nnval.adaptive_noise_methods import METHODS
 from nnval.adaptive_noise_study import NoiseStudyConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
 from tests.command_line import (
+    check_bad_presets,
     check_finished,
+    check_help,
     check_only_read,
     check_refused,
     check_stopped,
     jostle,
+    record_of,
     stopped_when,
     text_file,
 )
@@ -74,10 +78,8 @@ def without_seconds(path: Path) -> Any:
 
 def test_help_has_examples_and_presets_are_shown() -> None:
     assert command.METHODS == METHODS
-    assert command.MODES == MODES
-    result = validate("-h")
-    assert result.exit_code == 0
-    assert result.output.count("jostle validate adaptive-noise") >= 3
+    assert noise_options.MODES == MODES
+    check_help("validate", "adaptive-noise", examples=3)
     shown = validate("--show-preset")
     assert shown.exit_code == 0
     assert "equal_noise" in shown.stdout
@@ -133,8 +135,7 @@ def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
     result = validate("--preset", preset, "--out", finished, "--json", "--quiet")
-    assert result.stderr == ""
-    record = json.loads(result.stdout)
+    record = record_of(result)
     assert record["command"] == "validate adaptive-noise"
     assert record["parameters"]["noise"]["min_dwell"] == 3
     found = record["result"]
@@ -226,12 +227,11 @@ def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tu
 
 def test_bad_presets(tmp_path: Path) -> None:
     assert "--out is missing" in validate().output
-    for text, message in (
-        ("epsilon =", "is not TOML"),
-        ("colour = 1", "unknown field 'colour'"),
-        ("training = 1", "[training] must be a table"),
-        ("noise = 1", "noise=1 must be a table"),
-        ("[training]\noptimizer = 'adam'\nmomentum = 0.0", "optimizer='adam' must be 'sgd' here"),
-    ):
-        preset = text_file(tmp_path / "bad.toml", text)
-        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")
+    messages = {
+        "epsilon =": "is not TOML",
+        "colour = 1": "unknown field 'colour'",
+        "training = 1": "[training] must be a table",
+        "noise = 1": "noise=1 must be a table",
+        "[training]\noptimizer = 'adam'\nmomentum = 0.0": "optimizer='adam' must be 'sgd' here",
+    }
+    check_bad_presets(validate, tmp_path, messages)

@@ -11,7 +11,17 @@ from click.testing import Result
 from nnval import effective_temperature
 from nnval.effective_temperature_study import EffectiveTemperatureConfig
 from nnval.experiment_presets import experiment_presets, load_experiment
-from tests.command_line import check_finished, check_refused, check_stopped, files_of, jostle, stopped_when, text_file
+from tests.command_line import (
+    check_finished,
+    check_help,
+    check_refused,
+    check_stopped,
+    files_of,
+    jostle,
+    record_of,
+    stopped_when,
+    text_file,
+)
 
 TINY = """
 orders = ["reshuffled", "with_replacement", "persistent"]
@@ -56,9 +66,7 @@ def finished(preset: Path) -> Path:
 
 
 def test_help_has_examples_and_presets_are_shown() -> None:
-    result = validate("-h")
-    assert result.exit_code == 0
-    assert result.output.count("jostle validate effective-temperature") >= 3
+    check_help("validate", "effective-temperature", examples=3)
     shown = validate("--show-preset")
     assert shown.exit_code == 0
     assert "batch_sizes" in shown.stdout
@@ -97,8 +105,7 @@ def test_tables_and_files(finished: Path, preset: Path) -> None:
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
     result = validate("--preset", preset, "--out", finished, "--tolerance", 0.99, "--json", "--quiet")
-    assert result.stderr == ""
-    record = json.loads(result.stdout)
+    record = record_of(result)
     assert record["command"] == "validate effective-temperature"
     found = record["result"]
     assert found["seeds"] == [0, 1]

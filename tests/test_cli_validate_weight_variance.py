@@ -9,19 +9,22 @@ import pytest
 from click.testing import Result
 
 import cli
-from commands import validate_weight_variance as command
 from nnval import weight_variance
 from nnval.experiment_presets import experiment_presets, load_experiment
 from nnval.weight_variance_config import VarianceConfig
 from nnval.weight_variance_study import VarianceStudy
 from nnval.weight_variance_tables import detectable
 from tests.command_line import (
+    check_bad_presets,
     check_finished,
+    check_help,
     check_only_read,
     check_refused,
     check_stopped,
     files_of,
     jostle,
+    own_networks,
+    record_of,
     rows_of,
     stopped_when,
     text_file,
@@ -71,9 +74,7 @@ def again(finished: Path, preset: Path, *words: Any) -> Result:
 
 
 def test_help_has_examples_and_presets_are_shown() -> None:
-    result = validate("-h")
-    assert result.exit_code == 0
-    assert result.output.count("jostle validate weight-variance") >= 4
+    check_help("validate", "weight-variance", examples=4)
     assert experiment_presets("weight-variance") == ["digits", "lenet-cifar10", "quick"]
     for name in experiment_presets("weight-variance"):
         shown = validate("--show-preset", "--preset", name)
@@ -127,8 +128,7 @@ def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
     result = again(finished, preset, "--json", "--quiet")
-    assert result.stderr == ""
-    record = json.loads(result.stdout)
+    record = record_of(result)
     assert record["command"] == "validate weight-variance"
     found = record["result"]
     assert [each["order"] for each in found["orders"]] == ["reshuffled", "with_replacement", "reshuffled"]
@@ -171,7 +171,7 @@ def test_the_exit_code_is_that_of_the_verdicts(
     finished: Path, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copytree(finished, tmp_path / "copy")
-    monkeypatch.setattr(command, "is_written", lambda directory, record: True)
+    monkeypatch.setattr("commands.experiment_report.is_written", lambda directory, record: True)
     for agrees in (True, False):
         monkeypatch.setattr(VarianceStudy, "agrees", property(lambda self, agrees=agrees: agrees))
         assert again(copy, preset).exit_code == (0 if agrees else 3)
@@ -247,39 +247,25 @@ def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tu
 
 def test_presets_that_theory_is_not_about(tmp_path: Path) -> None:
     assert "--out is missing" in validate().output
-    for text, message in (
-        ("runs =", "is not TOML"),
-        ("colour = 1", "unknown field 'colour'"),
-        ("scan = {momentum = 0.5}", "values must be a list of finite numbers"),
-        ("scan = {momentum = [0.5, 'a']}", "values must be a list of finite numbers"),
-        ("scan = {momentum = [[0.5]]}", "values must be a list of finite numbers"),
-        ("scan = 1", "[scan] must be a table"),
-        ("[training]\naugmentation = 'crop_flip'", "augmentation='crop_flip' must be 'none'"),
-        ("[training]\noptimizer = 'adam'", "optimizer='adam'"),
-    ):
-        preset = text_file(tmp_path / "bad.toml", text)
-        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")
-
-
-NETWORKS = """
-from torch import nn
-
-def dropping(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.1), nn.Linear(8, classes))
-
-def normalising(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
-"""
+    messages = {
+        "runs =": "is not TOML",
+        "colour = 1": "unknown field 'colour'",
+        "scan = {momentum = 0.5}": "values must be a list of finite numbers",
+        "scan = {momentum = [0.5, 'a']}": "values must be a list of finite numbers",
+        "scan = {momentum = [[0.5]]}": "values must be a list of finite numbers",
+        "scan = 1": "[scan] must be a table",
+        "[training]\naugmentation = 'crop_flip'": "augmentation='crop_flip' must be 'none'",
+        "[training]\noptimizer = 'adam'": "optimizer='adam'",
+    }
+    check_bad_presets(validate, tmp_path, messages)
 
 
 @pytest.mark.parametrize(("name", "layer"), [("dropping", "Dropout"), ("normalising", "BatchNorm1d")])
 def test_networks_that_are_no_function_of_their_weights(
     tmp_path: Path, preset: Path, monkeypatch: pytest.MonkeyPatch, name: str, layer: str
 ) -> None:
-    (tmp_path / "networks_of_the_command.py").write_text(NETWORKS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    result = validate("--preset", preset, "--model", f"networks_of_the_command:{name}", "--out", tmp_path / "run")
+    module = own_networks(tmp_path, monkeypatch)
+    result = validate("--preset", preset, "--model", f"{module}:{name}", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert layer in result.output
     assert not (tmp_path / "run").exists()  # before anything is trained

@@ -15,11 +15,15 @@ from nnval.experiment_presets import experiment_presets, load_experiment
 from nnval.noisy_descent import METHODS
 from nnval.widening_valley_study import WideningValleyConfig
 from tests.command_line import (
+    check_bad_presets,
     check_finished,
+    check_help,
     check_only_read,
     check_refused,
     check_stopped,
     jostle,
+    own_networks,
+    record_of,
     stopped_when,
     text_file,
 )
@@ -56,9 +60,7 @@ def finished(preset: Path) -> Path:
 
 def test_help_has_examples_and_presets_are_shown() -> None:
     assert command.METHODS == METHODS
-    result = validate("-h")
-    assert result.exit_code == 0
-    assert result.output.count("jostle validate widening-valley") >= 3
+    check_help("validate", "widening-valley", examples=3)
     shown = validate("--show-preset")
     assert shown.exit_code == 0
     assert "noise_scale" in shown.stdout
@@ -96,8 +98,7 @@ def test_a_finished_run_is_only_read(finished: Path, preset: Path) -> None:
 
 def test_json_is_one_object(finished: Path, preset: Path) -> None:
     result = validate("--preset", preset, "--out", finished, "--json", "--quiet")
-    assert result.stderr == ""
-    record = json.loads(result.stdout)
+    record = record_of(result)
     assert record["command"] == "validate widening-valley"
     assert record["parameters"]["noise_scale"] == 0.02
     found = record["result"]
@@ -162,28 +163,17 @@ def test_bad_input_is_a_usage_error_and_leaves_nothing(tmp_path: Path, words: tu
 
 def test_bad_presets(tmp_path: Path) -> None:
     assert "--out is missing" in validate().output
-    for text, message in (
-        ("probes =", "is not TOML"),
-        ("colour = 1", "unknown field 'colour'"),
-        ("training = 1", "[training] must be a table"),
-        ("[training]\nschedule = 'cosine'", "schedule='cosine' must be 'constant' here"),
-    ):
-        preset = text_file(tmp_path / "bad.toml", text)
-        check_refused(validate("--preset", preset, "--out", tmp_path / "run"), message, tmp_path / "run")
-
-
-NETWORKS = """
-from torch import nn
-
-def dropping(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.1), nn.Linear(8, classes))
-"""
+    messages = {
+        "probes =": "is not TOML",
+        "colour = 1": "unknown field 'colour'",
+        "training = 1": "[training] must be a table",
+        "[training]\nschedule = 'cosine'": "schedule='cosine' must be 'constant' here",
+    }
+    check_bad_presets(validate, tmp_path, messages)
 
 
 def test_dropout_is_refused(tmp_path: Path, preset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "networks_of_valley.py").write_text(NETWORKS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    result = validate("--preset", preset, "--model", "networks_of_valley:dropping", "--out", tmp_path / "run")
+    module = own_networks(tmp_path, monkeypatch)
+    result = validate("--preset", preset, "--model", f"{module}:dropping", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "Dropout" in result.output

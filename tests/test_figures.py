@@ -30,6 +30,7 @@ from figures.perturbation import (
     figure_training_time,
 )
 from figures.style import COLOURS, colours_of, png_bytes, styled
+from tests.figure_checks import bars_of, words_of, x_of, y_of
 from theory.estimate import Estimate
 from theory.hazard import constant_hazard_test
 from theory.predicted_time import Prediction
@@ -148,28 +149,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 # ---- what is drawn --------------------------------------------------------------------------------------------------
 
 
-def words_of(figure: Figure) -> list[str]:
-    """The words of the legend below the panels."""
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
-
-
 def lines_of(ax: Axes, colour: str | None = None) -> list[Line2D]:
     return [line for line in ax.lines if colour is None or same_color(line.get_color(), colour)]
 
 
-def x_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_xdata(), dtype=float).tolist()
-
-
-def y_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_ydata(), dtype=float).tolist()
-
-
 def points_of(ax: Axes) -> int:
     """Number of measured points."""
-    data = [container.lines[0] for container in ax.containers if isinstance(container, ErrorbarContainer)]
-    return sum(len(x_of(line)) for line in data if line is not None)
+    return sum(len(x_of(line)) for line in (bars.lines[0] for bars in bars_of(ax)) if line is not None)
 
 
 @pytest.mark.parametrize("name", FIGURES)

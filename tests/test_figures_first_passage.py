@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from figures.resetting import HIGHEST, RestartMeans, figure_restart_mean
 from figures.style import COLOURS, GREY, png_bytes, styled
 from figures.toy_perturbation import MOST, figure_quasi_stationary, figure_toy_speed_up
+from tests.figure_checks import bars_of, words_of, x_of, y_of
 from theory.estimate import Estimate
 from theory.optimal_restart import Optimum
 
@@ -106,28 +107,15 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 # ---- what is drawn --------------------------------------------------------------------------------------------------
 
 
-def words_of(figure: Figure) -> list[str]:
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
-
-
 def line_of(ax: Axes, colour: str) -> Line2D:
     """The curve in that colour, not a reference or a dot."""
     (line,) = [line for line in ax.lines if same_color(line.get_color(), colour) and len(x_of(line)) > 2]
     return line
 
 
-def x_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_xdata(), dtype=float).tolist()
-
-
-def y_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_ydata(), dtype=float).tolist()
-
-
 def points_of(ax: Axes) -> list[tuple[float, float]]:
     """Simulated points."""
-    data = [container.lines[0] for container in ax.containers if isinstance(container, ErrorbarContainer)]
+    data = [bars.lines[0] for bars in bars_of(ax)]
     return [point for line in data if line is not None for point in zip(x_of(line), y_of(line), strict=True)]
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from scipy.special import stdtrit
@@ -19,6 +18,7 @@ from figures.actcoolr_trainings import band_of, errors_by_epochs, final_errors
 from figures.claimed_differences import ClaimedDifference, figure_claimed_differences
 from figures.gallery_figure import SOURCES, GalleryFigure, rows_of
 from figures.noise_scale import STEPS, weight_deviations
+from tests.figure_checks import bars_of
 from theory.activation_temperature import ErfLink, GaussianFlips, share_of
 from theory.estimate import Estimate
 
@@ -35,10 +35,6 @@ def numbers(values: Any) -> np.ndarray:
 
 def y_of(ax: Axes, line: int) -> np.ndarray:
     return numbers(ax.lines[line].get_ydata())
-
-
-def bars_of(ax: Axes) -> list[ErrorbarContainer]:
-    return [each for each in ax.containers if isinstance(each, ErrorbarContainer)]
 
 
 def means_of(ax: Axes) -> list[float]:

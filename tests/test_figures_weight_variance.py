@@ -1,4 +1,4 @@
-"""What the figures of the noise of mini-batches show, on closed forms and synthetic points."""
+"""What the figures of variances against the curvature show, on closed forms and synthetic points."""
 
 import math
 import subprocess
@@ -11,53 +11,28 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.colors import same_color
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from figures.batch_orders import COLOURS, MARKERS
 from figures.style import png_bytes, styled
-from figures.weight_variance import (
-    MOST_EPOCHS,
-    NoiseAutocovariance,
-    NoiseVariances,
-    figure_autocovariance,
-    figure_variances,
+from figures.weight_variance import NoiseAutocovariance, NoiseVariances, figure_autocovariance, figure_variances
+from tests.figure_checks import bars_of, words_of, x_of, y_of
+from tests.noise_figures import (
+    CROSSOVER,
+    CURVATURE,
+    LAGS,
+    NOISES,
+    QUANTITIES,
+    RESHUFFLED,
+    WHITE,
+    exact,
+    in_time,
+    line_of,
+    points_of,
+    straight_of,
 )
 from theory.estimate import Estimate
-from theory.gradient_noise import (
-    AntiCorrelatedIncrements,
-    GradientNoise,
-    Persistent,
-    Reshuffled,
-    ShuffledOnce,
-    WhiteNoise,
-)
-from theory.heavy_ball import HeavyBall
-from theory.weight_variance import ModeVariances, stationary_variances
-from theory.weight_variance_limits import crossover_curvature
-
-# ---- results --------------------------------------------------------------------------------------------------------
-
-M = 50
-CURVATURE = np.geomspace(1e-4, 3, 60)
-LAGS = np.arange(121)
-CROSSOVER = crossover_curvature(1.0, M, 0.9)
-QUANTITIES = ("weight", "velocity", "correlation_time")
-NOISES: dict[str, GradientNoise] = {
-    "with replacement": WhiteNoise(),
-    "a new order every epoch": Reshuffled(M),
-    "one order for all epochs": ShuffledOnce(M),
-    "persistent": Persistent(0.9),
-    "anti-correlated increments": AntiCorrelatedIncrements(),
-}
-WHITE, RESHUFFLED, ONCE, *_ = NOISES
-
-
-def exact(label: str, curvature: npt.ArrayLike) -> ModeVariances:
-    return stationary_variances(HeavyBall(1.0, curvature, 0.9), NOISES[label])
+from theory.weight_variance import ModeVariances
 
 
 def points(values: npt.ArrayLike) -> list[tuple[float, Estimate]]:
@@ -88,17 +63,6 @@ def one() -> Figure:
 def all_noises(*, simulated: bool = True, zero: bool = False) -> Figure:
     noises = {label: variances(label, simulated=simulated, zero=zero) for label in NOISES}
     return figure_variances("a training", noises, crossover=CROSSOVER)
-
-
-def autocovariance(label: str, lags: npt.NDArray[np.int64] = LAGS) -> NoiseAutocovariance:
-    values = NOISES[label].autocovariance(lags)
-    measured = [(float(h), Estimate(c + 0.001, 0.002, 400)) for h, c in zip(lags[1::9], values[1::9], strict=True)]
-    return NoiseAutocovariance(lags, values, measured)
-
-
-def in_time(*labels: str, lags: npt.NDArray[np.int64] = LAGS, batches_per_epoch: int | None = M) -> Figure:
-    noises = {label: autocovariance(label, lags) for label in labels}
-    return figure_autocovariance("a noise", noises, batches_per_epoch=batches_per_epoch)
 
 
 def odd_points() -> Figure:
@@ -144,43 +108,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "in time, without lag 0": lambda: in_time(RESHUFFLED, lags=LAGS[1:]),
     "in time, zero": lambda: figure_autocovariance("nothing", {"none": NoiseAutocovariance(LAGS, np.zeros(len(LAGS)))}),
 }
-
-
-# ---- what is drawn --------------------------------------------------------------------------------------------------
-
-
-def words_of(figure: Figure) -> list[str]:
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
-
-
-def x_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_xdata(), dtype=float).tolist()
-
-
-def y_of(line: Line2D) -> list[float]:
-    return np.asarray(line.get_ydata(), dtype=float).tolist()
-
-
-def line_of(ax: Axes, colour: str) -> Line2D:
-    """The curve in that colour: not a straight line or points."""
-    lines = [line for line in ax.lines if same_color(line.get_color(), colour) and line.get_linestyle() in ("-", "--")]
-    (line,) = [line for line in lines if len(x_of(line)) > 2]
-    return line
-
-
-def bars_of(ax: Axes) -> list[ErrorbarContainer]:
-    return [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
-
-
-def points_of(bars: ErrorbarContainer) -> list[tuple[float, float]]:
-    line = bars.lines[0]
-    assert line is not None
-    return list(zip(x_of(line), y_of(line), strict=True))
-
-
-def straight_of(ax: Axes, style: str) -> list[tuple[list[float], list[float]]]:
-    return [(x_of(line), y_of(line)) for line in ax.lines if line.get_linestyle() == style]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -353,65 +280,3 @@ def test_noise_variances_check_themselves(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         NoiseVariances(np.asarray(curvature), ModeVariances(np.asarray(weight), np.asarray(velocity)))
-
-
-# ---- in time --------------------------------------------------------------------------------------------------------
-
-
-def test_autocovariances_are_drawn_as_given() -> None:
-    figure = in_time(*NOISES)
-    whole, enlarged = figure.axes
-    assert figure.get_suptitle() == "a noise"
-    assert [ax.get_xlabel() for ax in figure.axes] == ["lag h [updates]"] * 2
-    assert whole.get_ylabel() == "autocovariance of the gradient noise"
-    assert enlarged.get_title(loc="left") == "enlarged"
-    for ax in figure.axes:
-        assert straight_of(ax, ":") == [([50, 50], [0, 1]), ([100, 100], [0, 1])]
-        for label, colour, bars in zip(NOISES, COLOURS[: len(NOISES)], bars_of(ax), strict=True):
-            noise = autocovariance(label)
-            assert x_of(line_of(ax, colour)) == LAGS.tolist()
-            assert y_of(line_of(ax, colour)) == noise.exact.tolist()
-            assert points_of(bars) == [(at, estimate.value) for at, estimate in noise.measured]
-    assert words_of(figure) == [*NOISES, "points: measured (95 %)", "epochs of 50 updates"]
-
-
-def test_small_correlations_are_enlarged_together_with_their_bars() -> None:
-    whole, enlarged = in_time(RESHUFFLED).axes
-    low, high = enlarged.get_ylim()
-    assert low == -high
-    assert 1 / (M - 1) < high < 2 / (M - 1)
-    assert whole.get_ylim()[1] > 1
-    noisy = NoiseAutocovariance(LAGS, Reshuffled(M).autocovariance(LAGS), [(5.0, Estimate(-0.02, 0.03, 400))])
-    assert figure_autocovariance("a noise", {RESHUFFLED: noisy}).axes[1].get_ylim()[0] < -0.02 - 1.9 * 0.03
-
-
-@pytest.mark.parametrize("labels", [["persistent"], ["anti-correlated increments"], [ONCE], [WHITE]])
-def test_large_correlations_need_no_second_panel(labels: list[str]) -> None:
-    (ax,) = in_time(*labels).axes
-    assert ax.get_ylim()[1] > 1
-
-
-def test_rounding_errors_are_not_enlarged() -> None:
-    nearly_white = WhiteNoise().autocovariance(LAGS) + 1e-17 * LAGS
-    assert len(figure_autocovariance("a noise", {"white": NoiseAutocovariance(LAGS, nearly_white)}).axes) == 1
-
-
-def test_epochs_are_marked_unless_they_are_many() -> None:
-    assert straight_of(in_time(WHITE, batches_per_epoch=None).axes[0], ":") == []
-    for batches, marked in ((200, 0), (5, 24), (4, 0)):
-        figure = in_time(WHITE, batches_per_epoch=batches)
-        assert len(straight_of(figure.axes[0], ":")) == marked <= MOST_EPOCHS
-        assert (f"epochs of {batches} updates" in words_of(figure)) == bool(marked)
-
-
-def test_autocovariance_refuses_what_it_cannot_draw() -> None:
-    with pytest.raises(ValueError, match="noises is empty"):
-        figure_autocovariance("a noise", {})
-    with pytest.raises(ValueError, match="batches_per_epoch=1 must be >= 2"):
-        in_time(WHITE, batches_per_epoch=1)
-    for lags in ([0], [0.0, 1.0], [1, 1], [-1, 0], [[0, 1]]):
-        with pytest.raises(ValueError, match=r"lags of shape .* must be at least two whole numbers >= 0, ascending"):
-            NoiseAutocovariance(np.array(lags), np.zeros(np.shape(lags)))
-    for values in ([1.0], [1.0, math.nan]):
-        with pytest.raises(ValueError, match=r"exact of shape .* must be finite numbers, one for each of 2 lags"):
-            NoiseAutocovariance(np.array([0, 1]), np.array(values))

@@ -58,10 +58,10 @@ def test_nothing_helps_runs_that_take_equally_long() -> None:
     assert advice.best.speed_up.interval() == (1, 1)
     restart = advice.choice("full_reset")
     assert restart is not None
-    # The last interval that is examined changes nothing, as nobody lives to see it: it was chosen for that.
+    # The last interval that is examined changes nothing, as nobody lives to see it: it was chosen for that, and is not
+    # another protocol.
     assert restart.interval == 20
-    assert 0.3 < restart.helps <= 0.5
-    assert restart.best + advice.best.best == pytest.approx(1)
+    assert (restart.helps, restart.best, advice.best.best) == (0, 0, 1)
     assert "Don't perturb" in str(advice)
 
 

@@ -16,8 +16,8 @@ from scipy import stats
 from nnval import protocol_ranking
 from nnval.advice import Advice, advise, every, once
 from nnval.measure.curves import Curves
+from theory.bootstrap import percentile_interval
 from theory.branch_epochs import APPROXIMATION_MARGIN
-from theory.estimate import percentile_interval
 from theory.markov_chain import Chain, restart_kernel, survival
 from theory.perturbation import predicted_restricted_mean
 from theory.perturbed_chain import periodic_survival, residual_survival_once

@@ -1,7 +1,6 @@
-"""Ensembles trained by several processes: at once, one after the other, killed, stopped, on a cluster.
+"""Ensembles trained by several processes: at once, one after the other, killed, stopped.
 
-Every result is held against that of one process, byte for byte. Subprocesses install their own handler of Ctrl-C where
-that matters: parallel test processes ignore the signal, and what is ignored is inherited.
+Every result is held against that of one process, byte for byte.
 """
 
 import contextlib
@@ -11,23 +10,19 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nnval.engine import executors, run_directory
+from nnval.engine import run_directory
 from nnval.engine.blocks import planned_blocks, progress_of
 from nnval.engine.checkpoint import read_state
 from nnval.engine.ensemble import load_ensemble
 from nnval.engine.run_directory import Interrupted, RunDirectoryError, StorageError
 from nnval.engine.status import run_status
 from tests.distributed_runs import CONFIG, Threads, merged, part, train, train_by
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.training_processes import children_of_process, ended, go, holders, read_until, started, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -36,96 +31,6 @@ def reference(tmp_path_factory):
     result = train(tmp_path_factory.mktemp("reference") / "run")
     assert set(result.status) == {"reached", "horizon"}
     return merged(result.directory)
-
-
-TRAIN = """
-import json, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from nnval.engine import block_training
-from nnval.engine.config import TrainingConfig
-from nnval.engine.ensemble import train_ensemble
-from nnval.engine.run_directory import Interrupted
-
-def say(done, total, text):
-    print(done, total, text, flush=True)
-
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    train_ensemble(TrainingConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2], progress=say, checkpoint_seconds=0,
-                   **json.loads(sys.argv[3]))
-except Interrupted as error:
-    print("interrupted:", error, flush=True)
-    sys.exit(4)
-"""
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def started(directory, config=CONFIG, **options):
-    """A process of its own group that will train when a line comes."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error::UserWarning", "-c", TRAIN, json.dumps(config.to_dict()), str(directory),
-         json.dumps(options)],
-        cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
-
-def go(process):
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def read_until(process, pattern):
-    """Output up to the first line that matches."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return lines
-    pytest.fail(f"{pattern} did not come: {lines} {process.communicate()[1]}")
-
-
-def ended(process, code=0):
-    output, error = process.communicate(timeout=180)
-    assert process.returncode == code, output + error
-    return output
-
-
-def children_of_process(pid):
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/stat")
-        if read_or_nothing(path).rpartition(")")[2].split()[1:2] == [str(pid)]
-    ]
-
-
-def read_or_nothing(path):
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def holders(directory):
-    """Processes that have a lock file of a block open: they train it."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(link).startswith(f"{directory}/members/") and os.readlink(link).endswith("/.lock"):
-                found.append(int(link.parts[2]))
-        except OSError:
-            continue
-    return found
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-    return value
 
 
 # ---- In parts ------------------------------------------------------------------------------------------------------
@@ -229,7 +134,6 @@ def test_a_killed_worker_is_replaced(reference, tmp_path):
 
 
 SLOW = dataclasses.replace(CONFIG, epochs=4000, target=None)
-"""Goes on until it is stopped."""
 
 
 def begun(run):
@@ -313,64 +217,6 @@ def test_a_block_that_another_process_trains_is_waited_for(reference, tmp_path, 
             held.enter_context(run_directory.trying(run / "members" / f"000{member}"))
         train(run, progress=look)
     assert merged(run) == reference
-
-
-# ---- A cluster -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """A scheduler and two workers, each a process of its own."""
-    pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'jostle[cluster]'")
-    processes = []
-
-    def begin(*words):
-        command = [sys.executable, "-m", "distributed.cli." + words[0], *words[1:]]
-        with (tmp_path / f"dask{len(processes)}.log").open("w") as log:
-            options = {"cwd": tmp_path, "env": ENVIRONMENT, "stdout": log, "stderr": log, "start_new_session": True}
-            processes.append(subprocess.Popen(command, **options))
-        return processes[-1]
-
-    place = tmp_path / "scheduler.json"
-    begin("dask_scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(place))
-    address = json.loads(wait_for(lambda: read_or_nothing(place)))["address"]
-    words = ("dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory")
-    workers = [begin(*words, str(tmp_path / f"worker{number}")) for number in range(2)]
-    yield address, workers
-    for process in reversed(processes):
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.slow
-def test_a_dask_cluster_that_loses_a_worker(reference, cluster, tmp_path):
-    address, workers = cluster
-    run = tmp_path / "run"
-    process = started(run, scheduler=address)
-    go(process)
-    victim = wait_for(lambda: [pid for pid in holders(run) if pid in {worker.pid for worker in workers}])[0]
-    os.kill(victim, signal.SIGKILL)
-    assert "240 240 6 of 6 blocks done" in ended(process)
-    assert merged(run) == reference
-
-
-def test_a_scheduler_that_is_not_there(tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'jostle[cluster]'")
-    with pytest.raises(ValueError, match=r"scheduler='here' must be an address such as tcp://host:8786"):
-        train(tmp_path / "run", scheduler="here")
-    assert executors._CONNECT_SECONDS == 10
-    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 1)
-    begin = time.monotonic()
-    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 .*dask scheduler"):
-        train(tmp_path / "run", scheduler="tcp://127.0.0.1:9")
-    assert time.monotonic() - begin < 10
-    assert not (tmp_path / "run").exists()
-
-
-def test_dask_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"pip install 'jostle\[cluster\]'"):
-        train(tmp_path / "run", scheduler="tcp://127.0.0.1:9")
 
 
 # ---- Storage -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The mean loss of a network as a function of its weights: its derivatives, and the networks that have none."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +15,7 @@ from nnval.measure.hessian import eigenpairs
 from sim.random_streams import stream
 from tests.loss_networks import IMAGES, naive_value, network, trained_network
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,7 @@ from nnval.measure.lanczos import Solver
 from sim.random_streams import stream
 from tests.loss_networks import IMAGES, naive_value, network, trained_network
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

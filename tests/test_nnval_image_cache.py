@@ -17,12 +17,7 @@ from nnval.engine.image_cache import archive_identity, cache_directory, folder_i
 from nnval.engine.image_files import list_folder
 from nnval.engine.labelled_images import LabelledImages
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of its own for each test."""
-    monkeypatch.setenv("JOSTLE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def small(number=0):
@@ -38,14 +33,14 @@ def never():
     raise AssertionError("decoded again")
 
 
-def test_decoded_once(cache):
+def test_decoded_once(own_cache):
     first, notices = through_cache({"x": 1}, small)
     second, more = through_cache({"x": 1}, never)
     assert (notices, more) == ((), ())
     assert first.sha256 == second.sha256 == small().sha256
     assert (second.classes, second.test_images) == (2, 2)
     assert not second.images.flags.writeable
-    assert sorted(path.name for path in entry(cache).iterdir()) == ["images.npy", "labels.npy", "meta.json"]
+    assert sorted(path.name for path in entry(own_cache).iterdir()) == ["images.npy", "labels.npy", "meta.json"]
     assert through_cache({"x": 2}, lambda: small(2))[0].sha256 == small(2).sha256
     assert through_cache({"x": 1}, never)[0].sha256 == small().sha256
 
@@ -69,16 +64,16 @@ def pickled(path):
         lambda path: (path / "meta.json").unlink(),
     ],
 )
-def test_damaged_entry_is_rebuilt_and_said(cache, damage):
+def test_damaged_entry_is_rebuilt_and_said(own_cache, damage):
     through_cache({}, small)
-    damage(entry(cache))
+    damage(entry(own_cache))
     whole, notices = through_cache({}, small)
     assert whole.sha256 == small().sha256
     assert len(notices) == 1
     assert "are damaged (" in notices[0]
     assert "decoded again" in notices[0]
     assert through_cache({}, never)[1] == ()
-    assert entry(cache)  # nothing is left beside it
+    assert entry(own_cache)  # nothing is left beside it
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
@@ -90,7 +85,7 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert "JOSTLE_CACHE names another directory" in notices[-1]
 
 
-def test_full_disk_leaves_nothing(cache, monkeypatch):
+def test_full_disk_leaves_nothing(own_cache, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -102,7 +97,7 @@ def test_full_disk_leaves_nothing(cache, monkeypatch):
         "decoded images could not be kept for the next time (No space left on device); JOSTLE_CACHE names another "
         "directory for them",
     )
-    assert list((cache / "images").iterdir()) == []
+    assert list((own_cache / "images").iterdir()) == []
 
 
 def test_no_home_directory(monkeypatch):
@@ -131,10 +126,10 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_many_at_once(cache, damaged):
+def test_many_at_once(own_cache, damaged):
     if damaged:
         through_cache({}, small)
-        (entry(cache) / "meta.json").unlink()
+        (entry(own_cache) / "meta.json").unlink()
     barrier, found = threading.Barrier(8), []
 
     def work():
@@ -149,11 +144,11 @@ def test_many_at_once(cache, damaged):
         thread.join()
     assert found == [small().sha256] * 160
     assert through_cache({}, never)[1] == ()
-    assert entry(cache)
+    assert entry(own_cache)
 
 
-def test_abandoned_directories_are_swept(cache):
-    old, new = cache / "images" / "writing-old", cache / "images" / "writing-new"
+def test_abandoned_directories_are_swept(own_cache):
+    old, new = own_cache / "images" / "writing-old", own_cache / "images" / "writing-new"
     for path in (old, new):
         path.mkdir(parents=True)
     os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
@@ -161,14 +156,14 @@ def test_abandoned_directories_are_swept(cache):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_entries_are_readable_by_others(cache):
+def test_entries_are_readable_by_others(own_cache):
     through_cache({}, small)
     mask = os.umask(0)
     os.umask(mask)
-    assert stat.S_IMODE(entry(cache).stat().st_mode) == 0o777 & ~mask
+    assert stat.S_IMODE(entry(own_cache).stat().st_mode) == 0o777 & ~mask
 
 
-def test_archive_is_hashed_once_and_known_by_content(tmp_path, cache, monkeypatch):
+def test_archive_is_hashed_once_and_known_by_content(tmp_path, own_cache, monkeypatch):
     path = tmp_path / "x.tar"
     path.write_bytes(b"any")
     identity = archive_identity(path)
@@ -180,7 +175,7 @@ def test_archive_is_hashed_once_and_known_by_content(tmp_path, cache, monkeypatc
     assert archive_identity(elsewhere) == identity
     path.write_bytes(path.read_bytes() + b"\0")
     assert archive_identity(path) != identity
-    for note in (cache / "archives").iterdir():
+    for note in (own_cache / "archives").iterdir():
         note.write_text(json.dumps({"stamp": 1}))
     assert archive_identity(elsewhere) == identity
 

@@ -68,6 +68,10 @@ TEXTS = {
     "counted from 0 and from 1": (HEADER + "a,0,0.1\nb,1,0.2\n", "run a begins at epoch 0 and run b at 1"),
     "a long line": ("epoch," + ",".join(f"r{i}" for i in range(4_000)) + "\n1" + ",0.5" * 4_000 + "\n", None),
     "a long cell": (HEADER + "a" * 10**6 + ",1,0.1\n", [[0.1]]),
+    "a column for each of many runs": (
+        "epoch," + ",".join(map(str, range(200_000))) + "\n",
+        "has 200,001 columns, more than 200,000: write a row for each run and epoch",
+    ),
     "a long header": ("x" * 10**6 + ",epoch,run,acc\n0,1,a,0.1\n", "can't be read as CSV"),
     "UTF-8 with a mark": ("\ufeff" + GOOD, ROWS),
     "a web page": ("<!DOCTYPE html>\n<html><body>404</body></html>\n", "has one cell"),

@@ -3,6 +3,7 @@
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -185,6 +186,31 @@ def test_a_perturbation_that_cannot_act_is_refused_at_once_and_trying_changes_no
     assert equal(before, snapshot(model))
     assert optimizer.state
     assert torch.equal(generator.get_state(), state)
+
+
+def test_init_fn_that_seeds_the_global_generator_gives_one_network_and_leaves_torchs_numbers_alone():
+    def seeded():
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        return mlp()
+
+    def networks_and_numbers(init_fn):
+        torch.manual_seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        model, found = initialised(mlp, 0), []
+        perturber = Perturber(FullReset(), 1, model, torch.optim.SGD(model.parameters()),
+                              generator=generator_from(1), init_fn=init_fn)  # fmt: skip
+        for epoch in (1, 2):
+            perturber.step(epoch)
+            found.append(snapshot(model))
+        return found, torch.rand(3), np.random.rand()  # noqa: NPY002
+
+    (first, second), of_torch, of_numpy = networks_and_numbers(seeded)
+    assert equal(first, second)
+    (other, another), undisturbed, of_numpy_undisturbed = networks_and_numbers(mlp)
+    assert not equal(other, another)
+    assert torch.equal(of_torch, undisturbed)
+    assert of_numpy != of_numpy_undisturbed
 
 
 # --- Configs and errors ----------------------------------------------------------------------------------------------

@@ -137,6 +137,8 @@ def test_noise_that_remembers_for_long_is_stationary_from_the_beginning(seed: in
         predicted = float(stationary_variances(modes, noise).weight[0])
         assert abs(t_value(simulated.weight_variance[0], predicted)) < 5
         assert simulated.weight_variance[0].standard_error < 0.05 * predicted
+        forgetful = float(stationary_variances(modes, WhiteNoise()).weight[0])
+        assert abs(t_value(simulated.weight_variance[0], forgetful)) > 10
 
 
 def test_steps_to_forget() -> None:

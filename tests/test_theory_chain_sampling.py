@@ -3,19 +3,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.restart_example import example_of_2_3
 from theory.chain_sampling import _Rows, sample_branched, sample_first_passages
 from theory.estimate import agreement
-from theory.markov_chain import Chain, restart_kernel, survival
+from theory.markov_chain import restart_kernel, survival
 from theory.perturbed_chain import periodic_mean, perturbed_survivors, residual_survival_once
-from theory.toy_chains import hidden_label_chain, rational_chain, waiting_time_chain
+from theory.toy_chains import hidden_label_chain, rational_chain
 
 RATIONAL = rational_chain()
-
-
-def example_of_2_3() -> Chain:
-    return waiting_time_chain(
-        [2, 3, 4, 5, 6, 7, 8, 9, 10, 60], [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2]
-    )
 
 
 def test_sampled_times_have_the_exact_mean_and_not_that_of_another_interval(seed: int) -> None:

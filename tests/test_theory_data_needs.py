@@ -165,15 +165,20 @@ def test_horizon_of_a_geometric_law(unfinished: float, start: int) -> None:
     assert (low - start) * (high - start) == pytest.approx((need.epoch - start) ** 2, rel=0.05)
 
 
-def test_error_of_the_horizon_is_the_delta_method() -> None:
-    survival, start, unfinished = geometric_counts(0.02, 40, 10_000.0), 15, 1e-9
+@pytest.mark.parametrize(
+    ("hazard", "horizon", "runs", "start", "unfinished"), [(0.02, 40, 10_000.0, 15, 1e-9), (0.3, 8, 150.0, 3, 1e-2)]
+)
+def test_error_of_the_horizon_is_the_delta_method(
+    hazard: float, horizon: int, runs: float, start: int, unfinished: float
+) -> None:
+    survival = geometric_counts(hazard, horizon, runs)
 
     def epoch(h: np.ndarray) -> float:
         pooled = float((survival.at_risk * h)[start:].sum() / survival.at_risk[start:].sum())
-        return 40 + (math.log(unfinished) - np.log1p(-h).sum()) / math.log1p(-pooled)
+        return horizon + (math.log(unfinished) - np.log1p(-h).sum()) / math.log1p(-pooled)
 
     h, step = survival.hazard, 1e-7
-    slopes = np.array([(epoch(h + step * unit) - epoch(h - step * unit)) / (2 * step) for unit in np.eye(40)])
+    slopes = np.array([(epoch(h + step * unit) - epoch(h - step * unit)) / (2 * step) for unit in np.eye(horizon)])
     error = math.sqrt(float((slopes**2 * h * (1 - h) / survival.at_risk).sum()))
     need = horizon_needed(survival, start, unfinished=unfinished)
     elapsed = epoch(h) - start

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.restart_example import SHARP_RESTARTS, check_mistakes, example_of_2_3
 from theory.discrete_resetting import (
     check_interval,
     geometric_restart_helps,
@@ -28,9 +29,8 @@ from theory.toy_chains import rational_chain, waiting_time_chain
 EXACT = 1e-10
 
 
-def example_of_2_3() -> np.ndarray:
-    times = [2, 3, 4, 5, 6, 7, 8, 9, 10, 60]
-    return survival(waiting_time_chain(times, [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2]), 60)
+def survival_of_2_3() -> np.ndarray:
+    return survival(example_of_2_3(), 60)
 
 
 def random_chain(seed: int) -> Chain:
@@ -42,34 +42,15 @@ def random_chain(seed: int) -> Chain:
 # ---- Anchors ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("interval", "mean", "square", "restarted_at_the_target", "summed_to_interval"),
-    [
-        (2, 40, 3120, math.inf, 59),
-        (3, 8.4285714286, 118.91836735, 59, 10.2857),
-        (4, 6.5454545455, 67.02479339, 10.2857, 7.3636),
-        (5, 6.2307692308, 60.24260355, 7.3636, 6.7692),
-        (8, 6.4285714286, 68.19109462, 6.6, 6.7273),
-    ],
-)
+@pytest.mark.parametrize(("interval", "mean", "square", "restarted_there", "summed_to_interval"), SHARP_RESTARTS)
 def test_sharp_restart_has_no_off_by_one(
-    interval: int, mean: float, square: float, restarted_at_the_target: float, summed_to_interval: float
+    interval: int, mean: float, square: float, restarted_there: float, summed_to_interval: float
 ) -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     exact = sharp_restart_mean(psi, interval)
     assert exact == pytest.approx(mean, rel=1e-10)
     assert sharp_restart_second_moment(psi, interval) == pytest.approx(square, rel=1e-9)
-
-    # Both plausible mistakes give the wrong columns of the table, and not the exact one.
-    wrong_ending = psi[:interval].sum() / max(1 - psi[interval - 1], 1e-300)
-    wrong_sum = psi[: interval + 1].sum() / (1 - psi[interval])
-    assert (
-        wrong_ending > 1e15
-        if restarted_at_the_target == math.inf
-        else wrong_ending == pytest.approx(restarted_at_the_target, rel=1e-5)
-    )
-    assert wrong_sum == pytest.approx(summed_to_interval, rel=1e-5)
-    assert min(wrong_ending, wrong_sum) > 1.02 * exact
+    check_mistakes(psi, interval, exact, restarted_there, summed_to_interval)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +72,7 @@ def test_sharp_restart_of_the_rational_chain(interval: int, mean: float) -> None
 
 
 def test_times_counted_from_zero_need_another_formula() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     from_zero = psi[1:]  # Pr(T - 1 > t)
     right = from_zero[:5].sum() + 1  # E[min(T, P)] of the 1-based law, P = 5
     assert right == pytest.approx(psi[:5].sum() + psi[5], rel=EXACT)
@@ -105,7 +86,7 @@ def test_times_counted_from_zero_need_another_formula() -> None:
 
 @pytest.mark.parametrize("interval", [3, 4, 8, 60])
 def test_law_sums_to_its_moments(interval: int) -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     law = sharp_restart_survival(psi, interval, 6000)
     t = np.arange(len(law))
     assert law[-1] < 1e-30
@@ -157,10 +138,10 @@ def test_restarts_of_a_process_without_memory_change_nothing() -> None:
 
 
 def test_optimal_interval() -> None:
-    optimum = optimal_restart_interval(example_of_2_3())
+    optimum = optimal_restart_interval(survival_of_2_3())
     assert (optimum.interval, optimum.is_boundary) == (5, False)
     assert optimum.mean == pytest.approx(81 / 13, rel=1e-12)
-    cut = optimal_restart_interval(example_of_2_3()[:4])
+    cut = optimal_restart_interval(survival_of_2_3()[:4])
     assert (cut.interval, cut.is_boundary) == (3, True)
 
 
@@ -187,7 +168,7 @@ def test_optimal_interval_without_memory_is_not_chosen_by_rounding() -> None:
 
 
 def test_geometric_anchors() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     assert geometric_restart_mean(psi, 0.1, consumes_epoch=False) == pytest.approx(8.302373975818, rel=1e-12)
     assert geometric_restart_mean(psi, 0.1, consumes_epoch=True) == pytest.approx(9.224859973131, rel=1e-12)
     slope = (geometric_restart_mean(psi, 1e-5, consumes_epoch=False) - 15.39) / 1e-5
@@ -203,7 +184,7 @@ def test_geometric_restart_is_that_of_the_chain(seed: int, probability: float, c
 
 
 def test_geometric_limits() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     assert geometric_restart_mean(psi, 1e-14, consumes_epoch=False) == pytest.approx(15.39, rel=1e-12)
     assert geometric_restart_mean(psi, 1.0, consumes_epoch=False) == math.inf  # nobody succeeds in one epoch
     assert geometric_restart_mean(0.75 ** np.arange(9), 1.0, consumes_epoch=False) == 4.0
@@ -214,7 +195,7 @@ def test_geometric_limits() -> None:
 
 
 def test_random_interval_of_one_value_is_sharp() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     for interval in (2, 5, 60):
         law = np.eye(interval)[-1]
         assert random_interval_mean(psi, law) == pytest.approx(sharp_restart_mean(psi, interval), rel=1e-13)
@@ -223,7 +204,7 @@ def test_random_interval_of_one_value_is_sharp() -> None:
 
 
 def test_random_interval_with_geometric_law() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     law = 0.1 * 0.9 ** np.arange(60)
     law[-1] += 0.9**60  # later than 60 is never reached
     assert random_interval_mean(psi, law) == pytest.approx(8.302373975818, rel=1e-11)
@@ -242,8 +223,8 @@ def test_no_random_interval_beats_the_best_sharp_one(seed: int) -> None:
 
 
 def test_rare_random_restart_helps_exactly_where_the_slope_is_negative() -> None:
-    assert geometric_restart_helps(example_of_2_3()).helps
-    assert geometric_restart_helps(example_of_2_3()).cv_squared == pytest.approx(736.75 / 15.39**2 - 1, rel=1e-12)
+    assert geometric_restart_helps(survival_of_2_3()).helps
+    assert geometric_restart_helps(survival_of_2_3()).cv_squared == pytest.approx(736.75 / 15.39**2 - 1, rel=1e-12)
     for times, probabilities in (([1, 2, 3], [0.5, 0.25, 0.25]), ([1, 9], [0.9, 0.1]), ([1, 2, 12], [0.6, 0.3, 0.1])):
         chain = waiting_time_chain(times, probabilities)
         criterion = geometric_restart_helps(survival(chain, max(times)))
@@ -257,7 +238,7 @@ def test_rare_random_restart_helps_exactly_where_the_slope_is_negative() -> None
 
 def test_overhead_is_a_longer_way_home() -> None:
     """A restart of cost c is a run that waits c epochs before it begins anew."""
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     times = np.flatnonzero(-np.diff(psi) > 0) + 1
     late = waiting_time_chain(times + 3, -np.diff(psi)[times - 1])
     delayed = survival(late, 63)
@@ -270,7 +251,7 @@ def test_overhead_is_a_longer_way_home() -> None:
 
 
 def test_overhead_makes_the_best_interval_longer() -> None:
-    psi = example_of_2_3()
+    psi = survival_of_2_3()
     optima = [optimal_restart_interval(psi, overhead) for overhead in (0, 1, 30, 1000)]
     assert [o.interval for o in optima] == sorted(o.interval for o in optima)
     assert optima[-1].interval == 60

@@ -5,17 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from theory.estimate import (
-    AGREEMENT_P_VALUE,
-    Agreement,
-    Comparison,
-    Estimate,
-    agreement,
-    bootstrap_weights,
-    compare,
-    holm,
-    percentile_interval,
-)
+from theory.bootstrap import bootstrap_weights, percentile_interval
+from theory.estimate import AGREEMENT_P_VALUE, Agreement, Comparison, Estimate, agreement, compare, holm
 
 
 def comparison(p_value: float, reasons: tuple[str, ...] = ()) -> Comparison:
@@ -32,6 +23,29 @@ def test_estimate_from_samples() -> None:
     assert estimate.standard_error == pytest.approx(math.sqrt(14 / 3 / 4), rel=1e-14)
     t = stats.t.ppf(0.95, 3)
     assert estimate.interval(0.9) == pytest.approx((3 - t * estimate.standard_error, 3 + t * estimate.standard_error))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (28.71, 1.13, "28.7 +- 1.1"),
+        (-3.2, 0.04, "-3.200 +- 0.040"),
+        (56789.3, 1234.0, "56789 +- 1234"),
+        (0.1234567, 5.1e-5, "0.1235 +- 0.0001"),
+        (0.1234567, 4.9e-5, "0.123457 +- 4.9e-05"),
+        (0.5001234, 1.3e-6, "0.5001234 +- 1.3e-06"),
+        (3.12e-5, 2e-6, "3.12e-05 +- 2e-06"),
+        (3e-9, 2e-6, "3e-09 +- 2e-06"),
+        (0.0, 2e-6, "0 +- 2e-06"),
+        (10.0, 0.0, "10.0 +- 0.0"),
+        (math.pi, 0.0, "3.14159 +- 0"),
+        (math.inf, math.inf, "inf"),
+        (2.0, math.inf, "2 +- inf"),
+    ],
+)
+def test_estimates_are_printed_with_the_digits_that_the_error_leaves(value: float, error: float, text: str) -> None:
+    assert str(Estimate(value, error, 10)) == f"{Estimate(value, error, 10)}" == text
+    assert repr(Estimate(value, error, 10)) == f"Estimate(value={value}, standard_error={error}, n=10, interval95=None)"
 
 
 def test_interval_is_the_bootstrap_one_only_at_its_level() -> None:
@@ -137,6 +151,30 @@ def test_a_closed_form_does_not_weaken_the_comparison() -> None:
     assert result.verdict == "disagrees"
     assert compare("E[T]", Estimate(2.0, 0.0, 1), Estimate(2.0, 0.0, 1)).verdict == "agrees"
     assert compare("E[T]", Estimate(2.0, 0.0, 1), Estimate(2.1, 0.0, 1)).verdict == "disagrees"
+
+
+def test_seen_from_is_where_half_of_all_comparisons_disagree(seed: int) -> None:
+    rng, n, margin = np.random.default_rng(seed), 30, 0.02
+    typical = compare("x", Estimate(10.0, 0.05, 50), Estimate(10.0, 1 / math.sqrt(n), n), margin=margin)
+    seen_from = typical.seen_from()
+    assert seen_from is not None
+    for factor, share in ((0.5, 0.09), (1.0, 0.5), (1.5, 0.9)):
+        truth = 10.0 * (1 + margin + factor * seen_from)
+        found = [
+            compare(
+                "x",
+                Estimate(rng.normal(10.0, 0.05), 0.05, 50),
+                Estimate.from_samples(rng.normal(truth, 1.0, n)),
+                margin=margin,
+            ).verdict
+            for _ in range(400)
+        ]
+        assert found.count("disagrees") / 400 == pytest.approx(share, abs=0.1)
+    assert typical.seen_from(0.001) == pytest.approx(seen_from * stats.t.ppf(0.9995, 29) / stats.t.ppf(0.995, 29))
+    exact, two = Estimate(10.0, 0.0, 1), Estimate(11.0, 1.0, 2)
+    assert compare("x", exact, two).seen_from() == pytest.approx(stats.t.ppf(0.995, 1) / 10)
+    assert compare("x", exact, Estimate(10.0, 0.0, 5)).seen_from() is None
+    assert compare("x", Estimate(0.0, 0.0, 1), two).seen_from() is None
 
 
 def test_compare_outside_the_regime() -> None:

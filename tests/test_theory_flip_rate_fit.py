@@ -95,10 +95,12 @@ def test_standard_errors_of_counts_are_those_of_repetitions_and_the_wrong_link_i
         counts = rng.binomial(patterns, ERF.share(x))
         fits.append(fit_link_to_counts(x, counts, patterns))
         wrong.append(fit_link_to_counts(x, counts, patterns, "cloglog").p_value)
-    deviations = [np.sqrt(np.diag(fit.covariance)) for fit in fits]
-    for k, planted in enumerate((-3.0, 1.2)):
-        values = np.array([(fit.location, fit.scale)[k].value for fit in fits])
-        pulls = (values - planted) / np.array([deviation[k] for deviation in deviations])
+    for name, planted in (("location", -3.0), ("scale", 1.2), ("slope", 1 / 1.2)):
+        found = [getattr(fit, name) for fit in fits]
+        values = np.array([each.value for each in found])
+        # Without the dispersion, which is at least 1.
+        deviations = [each.standard_error / math.sqrt(fit.dispersion) for each, fit in zip(found, fits, strict=True)]
+        pulls = (values - planted) / np.array(deviations)
         assert agreement(values, planted, detects=0.02)
         assert agreement(pulls**2, 1.0, detects=1.5)
         assert not agreement(pulls**2, 2.0)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.restart_example import example_of_2_3
 from theory import continuous_chain, markov_chain, perturbed_chain
 from theory.continuous_chain import ContinuousChain, moment, periodic_mean, poisson_mean
 from theory.linear_response import (
@@ -24,7 +25,6 @@ from theory.linear_response import (
     timer_slope,
 )
 from theory.markov_chain import Chain
-from theory.toy_chains import waiting_time_chain
 
 GENERATOR = np.array([[-2.0, 1.5, 0.3], [0.2, -1.0, 0.5], [0.05, 0.0, -0.15]])
 PERTURBATION = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.25, 0.75, 0]])
@@ -81,8 +81,7 @@ def test_periodic_change(interval: float, exact: float, first_order: float) -> N
 
 
 def test_discrete_example() -> None:
-    times = [2, 3, 4, 5, 6, 7, 8, 9, 10, 60]
-    chain = waiting_time_chain(times, [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2])
+    chain = example_of_2_3()
     restart = markov_chain.restart_kernel(chain)
     slope = chain_geometric_slope(chain, restart, consumes_epoch=False)
     assert slope == pytest.approx(-139.2179, abs=5e-5)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.restart_example import SHARP_RESTARTS, check_mistakes, example_of_2_3
 from theory.markov_chain import (
     Chain,
     mean_first_passage_time,
@@ -31,17 +32,10 @@ from theory.quasi_stationary import quasi_stationary_state
 from theory.toy_chains import (
     ToyChain,
     rational_chain,
-    waiting_time_chain,
 )
 
 RATIONAL = rational_chain()
 EXACT = 1e-10
-
-
-def example_of_2_3() -> Chain:
-    return waiting_time_chain(
-        [2, 3, 4, 5, 6, 7, 8, 9, 10, 60], [0.05, 0.3, 0.2, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.2]
-    )
 
 
 def random_toy(seed: int, states: int = 5) -> ToyChain:
@@ -61,33 +55,15 @@ def test_waiting_time_chain_has_the_moments_of_its_law() -> None:
     assert second_moment(chain) == pytest.approx(736.75, rel=EXACT)
 
 
-@pytest.mark.parametrize(
-    ("interval", "mean", "square", "restarted_at_the_target", "summed_to_interval"),
-    [
-        (2, 40, 3120, math.inf, 59),
-        (3, 8.4285714286, 118.91836735, 59, 10.2857),
-        (4, 6.5454545455, 67.02479339, 10.2857, 7.3636),
-        (5, 6.2307692308, 60.24260355, 7.3636, 6.7692),
-        (8, 6.4285714286, 68.19109462, 6.6, 6.7273),
-    ],
-)
+@pytest.mark.parametrize(("interval", "mean", "square", "restarted_there", "summed_to_interval"), SHARP_RESTARTS)
 def test_periodic_restart_has_no_off_by_one(
-    interval: int, mean: float, square: float, restarted_at_the_target: float, summed_to_interval: float
+    interval: int, mean: float, square: float, restarted_there: float, summed_to_interval: float
 ) -> None:
     chain = example_of_2_3()
     exact = periodic_mean(chain, restart_kernel(chain), interval)
     assert exact == pytest.approx(mean, rel=1e-10)
     assert periodic_second_moment(chain, restart_kernel(chain), interval) == pytest.approx(square, rel=1e-9)
-
-    # The two plausible wrong formulas give the wrong columns of the table, and not the exact one.
-    psi = survival(chain, 60)
-    finished = 1 - psi[interval - 1]
-    wrong_ending = psi[:interval].sum() / finished if finished > 1e-12 else math.inf
-    wrong_sum = psi[: interval + 1].sum() / (1 - psi[interval])
-    assert wrong_ending == pytest.approx(restarted_at_the_target, rel=1e-5)
-    assert wrong_sum == pytest.approx(summed_to_interval, rel=1e-5)
-    assert wrong_ending > 1.02 * exact
-    assert wrong_sum > 1.02 * exact
+    check_mistakes(survival(chain, 60), interval, exact, restarted_there, summed_to_interval)
 
 
 def test_geometric_restart_in_both_conventions() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.passage_samples import FOLLOW, H, experiment, passages
-from theory.estimate import percentile_interval
+from theory.bootstrap import percentile_interval
 from theory.hazard import constant_hazard_test
 from theory.perturbation import predicted_restricted_mean
 from theory.perturbed_once import PerturbedOnce
@@ -321,7 +321,7 @@ def with_parents(parents: list[int] | list[float]) -> PerturbedOnce:
             r"run 0 \(time 9\) is not known to have survived epoch 10",
         ),
         (lambda: PerturbationData(RUNS, horizon=61, rng=RNG), r"epoch=61 lies beyond the horizon 60"),
-        (lambda: PerturbationData(RUNS, horizon=0, rng=RNG), r"horizon=0 must be >= 1"),
+        (lambda: PerturbationData(RUNS, horizon=0, rng=RNG), r"horizon=0 must be a whole number >= 1"),
         (
             lambda: DATA.predict("renewal", 10),
             r"interval=10 exceeds the 9 epochs for which perturbed runs were followed",

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory.estimate import agreement, percentile_interval
+from theory.bootstrap import percentile_interval
+from theory.estimate import agreement
 from theory.protocol_choice import ProtocolChoice, ProtocolMeans, choose_protocol, selected_draws
 
 
@@ -74,7 +75,7 @@ def test_training_without_perturbation_is_as_fast_as_itself(seed: int) -> None:
         assert none.speed_up.value == 1
         assert none.speed_up.interval() == (1, 1)
         assert none.speed_up.standard_error == 0
-        assert (none.helps, none.interval, none.is_boundary) == (0.5, 0, False)
+        assert (none.helps, none.interval, none.is_boundary) == (0, 0, False)
 
 
 def test_probability_of_being_best_is_that_of_the_normal_law(seed: int) -> None:
@@ -98,11 +99,31 @@ def test_equal_protocols_share_the_probability(copies: int, seed: int) -> None:
     found = by_label(choose_protocol(noisy("none", rng, [20.0]), same))
     assert [found[str(i)].best for i in range(copies)] == pytest.approx([1 / copies] * copies)
     assert found["0"].helps == 1
-    # As is one that never acts: neither helps nor harms.
-    none = noisy("none", rng, [20.0])
-    idle = by_label(choose_protocol(none, [means("idle", none.replicates, [20.0])]))
-    assert (idle["idle"].helps, idle["idle"].best, idle["none"].best) == (0.5, 0.5, 0.5)
-    assert idle["idle"].speed_up.interval() == (1, 1)
+
+
+def test_a_perturbation_that_never_happens_is_no_other_protocol(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    none = noisy("none", rng, [20.0], resamples=4000)
+    rounded = none.replicates * (1 + 1e-15)  # another order of additions
+    for never in (none.replicates, rounded, none.replicates / (1 + 1e-15)):
+        found = by_label(choose_protocol(none, [means("idle", never, [20.0])]))
+        assert (found["idle"].helps, found["idle"].best, found["none"].best) == (0, 0, 1)
+        assert found["idle"].speed_up.interval() == pytest.approx((1, 1), abs=1e-12)
+    # The usual case: a second interval that acts tempts some replicates, and leaves its luck in others.
+    tempting = np.hstack([none.replicates, none.replicates * np.exp(rng.normal(0.01, 0.02, (4000, 1)))])
+    found = by_label(choose_protocol(none, [means("late", tempting, [20.0, 20.2])]))
+    assert (found["late"].helps, found["late"].best, found["none"].best) == (0, 0, 1)
+    # It counts where it acts: in a quarter of the replicates, in one of ten of which it harms.
+    acts, helps = rng.random(4000) < 0.25, rng.random(4000) < 0.9
+    partly = none.replicates[:, 0] * np.where(acts, np.where(helps, 0.99, 1.01), 1)
+    found = by_label(choose_protocol(none, [means("late", partly[:, None], [20.0])]))
+    assert found["late"].helps == pytest.approx(0.225, abs=0.03)
+    assert found["late"].best == pytest.approx(0.225, abs=0.03)
+    # What is nearly as fast, but not the same, is another protocol: the negative control.
+    similar = means("similar", none.replicates * np.exp(rng.normal(0, 1e-6, (4000, 1))), [20.0])
+    found = by_label(choose_protocol(none, [similar]))
+    assert 0.2 < found["similar"].helps < 0.8
+    assert 0.2 < found["similar"].best < 0.8
 
 
 # ---- Choosing --------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from theory.bootstrap import bootstrap_weights
 from theory.chain_sampling import sample_first_passages
-from theory.estimate import agreement, bootstrap_weights
+from theory.estimate import agreement
 from theory.survival import FirstPassages, Survival, restricted_mean, survival_from_counts, survival_from_hazard
 from theory.toy_chains import rational_chain
 

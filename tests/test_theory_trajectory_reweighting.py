@@ -64,7 +64,8 @@ def test_the_standard_error_is_the_spread_of_repetitions(seed: int) -> None:
     estimates = [reweighted_mean(runs[k : k + 200], leave_the_last_state) for k in range(0, 20_000, 200)]
     spread = np.std([e.value for e in estimates], ddof=1)
     typical = math.sqrt(np.mean([e.standard_error**2 for e in estimates]))
-    assert typical == pytest.approx(spread, rel=0.4)
+    # The spread of 100 is known to 7 %; twice the variance, or half of it, would be 1.4 or 0.7 times this.
+    assert typical == pytest.approx(spread, rel=0.25)
 
 
 def test_rules_without_states_are_those_of_the_empirical_law() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.optimize import root_scalar
 
 from sim.random_streams import stream
 from theory.estimate import agreement
@@ -187,6 +188,32 @@ def test_second_crossover() -> None:
     sources = Reshuffled(50, 2.0) + WhiteNoise(0.006)
     same = state_dependent_variances(modes, 50, 2.0, 0.012, 0.5)
     assert same.velocity == pytest.approx(stationary_variances(modes, sources).velocity, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "batches", "fraction", "error"),
+    [
+        (0.9, 50, 0.001, -0.382),
+        (0.9, 100, 0.001, -0.228),
+        (0.9, 500, 0.001, -0.054),
+        (0.9, 5000, 0.001, -0.006),
+        (0.0, 10, 0.001, 0.099),
+        (0.0, 5000, 0.01, -0.007),
+        (0.0, 5000, 0.1, -0.076),
+    ],
+)
+def test_second_crossover_has_the_error_that_its_description_says(
+    momentum: float, batches: int, fraction: float, error: float
+) -> None:
+    formula = second_crossover_curvature(fraction, 0.02, batches, momentum)
+
+    def excess_over_plateau(curvature: float) -> float:
+        modes = HeavyBall(0.02, curvature, momentum)
+        plateau = stationary_variances(modes, Reshuffled(batches)).weight
+        return float(state_dependent_variances(modes, batches, 1.0, fraction).weight / plateau) - 2
+
+    exact = root_scalar(excess_over_plateau, bracket=(formula / 20, 20 * formula), rtol=1e-6).root
+    assert formula / exact - 1 == pytest.approx(error, abs=6e-4)
 
 
 def test_errors_of_state_dependent_noise() -> None:
