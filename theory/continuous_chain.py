@@ -148,7 +148,7 @@ def periodic_mean(chain: ContinuousChain, perturbation: npt.ArrayLike, interval:
     """
     if not (interval > 0 and math.isfinite(interval)):
         raise ValueError(f"interval={interval} must be finite and > 0")
-    propagator, duration, exits = _stretch(chain, interval)
+    propagator, duration, exits = _stretch(chain, float(interval))
     absorption = Absorption(propagator @ chain.checked(perturbation), exits)
     return float(average(chain.initial, absorption.expected_total(duration)))
 
@@ -200,7 +200,7 @@ def survivors(chain: ContinuousChain, time: float, perturbation: npt.ArrayLike |
 def _propagator(chain: ContinuousChain, time: float) -> Floats:
     if not (time > 0 and math.isfinite(time)):
         raise ValueError(f"time={time} must be finite and > 0")
-    return _stretch(chain, time)[0]
+    return _stretch(chain, float(time))[0]
 
 
 def _stretch(chain: ContinuousChain, interval: float) -> tuple[Floats, Floats, Floats]:

@@ -35,6 +35,9 @@ HIGHEST_TARGET = 37.0
 FARTHEST = 1e7
 """In units of sqrt(D / k); of larger numbers the digits that matter are lost."""
 
+CLOSEST = 1e-100
+"""In units of sqrt(D / k): start and target are further apart."""
+
 HIGHEST_RATE = 1e100
 """In units of k; beyond it the orders of the parabolic cylinder functions overflow."""
 
@@ -80,6 +83,11 @@ class OrnsteinUhlenbeck(PassageLaw):
             raise ValueError(
                 f"start={self.start} and target={self.target} must be at most {FARTHEST:g} standard deviations, "
                 "sqrt(D / k), from the minimum of the potential"
+            )
+        if not self._ends[1] - self._ends[0] >= CLOSEST:
+            raise ValueError(
+                f"start={self.start} and target={self.target} must be at least {CLOSEST:g} standard deviations, "
+                "sqrt(D / k), apart"
             )
         if self._ends[1] > HIGHEST_TARGET:
             raise ValueError(
@@ -179,6 +187,8 @@ class OrnsteinUhlenbeck(PassageLaw):
     def laplace(self, rate: float) -> float:
         """e^{k (x0^2 - a^2) / 4D} D_{-r/k}(-x0 sqrt(k/D)) / D_{-r/k}(-a sqrt(k/D)) for x0 < a."""
         rate = float(nonnegative("rate", rate))
+        if rate > (highest := HIGHEST_RATE * self.stiffness) and self._real(highest).laplace == 0:
+            return 0.0  # it falls with the rate
         return 1.0 if rate == 0 else self._real(rate).laplace
 
     def survival_integral(self, order: int = 0, rate: float = 0.0, upper: float = math.inf) -> float:
