@@ -177,18 +177,18 @@ class OrnsteinUhlenbeck(PassageLaw):
         return np.where(time > 0, np.exp(logarithm), 0.0)[()]
 
     def _real(self, rate: float) -> PassageTransform:
-        if not rate <= HIGHEST_RATE * self.stiffness:
+        if rate <= HIGHEST_RATE * self.stiffness:
+            return passage_transform(rate / self.stiffness, *self._ends)
+        if passage_transform(HIGHEST_RATE, *self._ends).laplace > 0:
             raise ValueError(
                 f"rate={rate} is {rate / self.stiffness:.4g} times the stiffness={self.stiffness}; at most "
                 f"{HIGHEST_RATE:g} times is resolved"
             )
-        return passage_transform(rate / self.stiffness, *self._ends)
+        return PassageTransform(0.0, self.stiffness / rate, self.stiffness / rate)  # nobody arrives before the clock
 
     def laplace(self, rate: float) -> float:
         """e^{k (x0^2 - a^2) / 4D} D_{-r/k}(-x0 sqrt(k/D)) / D_{-r/k}(-a sqrt(k/D)) for x0 < a."""
         rate = float(nonnegative("rate", rate))
-        if rate > (highest := HIGHEST_RATE * self.stiffness) and self._real(highest).laplace == 0:
-            return 0.0  # it falls with the rate
         return 1.0 if rate == 0 else self._real(rate).laplace
 
     def survival_integral(self, order: int = 0, rate: float = 0.0, upper: float = math.inf) -> float:
