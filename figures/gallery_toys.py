@@ -17,8 +17,8 @@ PERTURBED_EVERY = (1, 2, 5, 10, 20, 50, 100)
 CURVE = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 50, 70, 100)
 BRANCH_EPOCH = 100
 SHRINK, NOISE = 0.4, 0.1
-CELLS = 400
-"""Of the grid: E[T] = 1470.3, 0.004 % from its limit; perturbed means are within 0.02 %."""
+CELLS = 800
+"""Of the grid, fine enough for smooth densities: E[T] = 1470.2, which half as many change by 0.003 %."""
 
 
 def _complete(n: int, wanted: int) -> None:
