@@ -380,7 +380,7 @@ def simulate_activation_temperature(
             few = f"fewer than {FEWEST:g} patterns are expected to change, or to stay"
             click.echo(f"not compared, as {few}: {'; '.join(left_out)}")
         print_remarks(comparisons, (), missing)
-        click.echo(f"{done} replicas; seed {seed}")
+        click.echo(f"{done} runs; seed {seed}")
     if directory is not None:
         _write_simulation(directory, results, comparisons)
     end_simulation(comparisons, stopped)

@@ -276,7 +276,7 @@ def simulate_adaptive_noise(
         click.echo("found: share of runs in the better well after T steps; loss: above the bottom, last tenth;")
         click.echo("phases: exploration, convergence, fine-tuning; equal noise: constant, as much in all as adaptive")
         print_remarks(comparisons, (), missing)
-        click.echo(f"{done} replicas; seed {seed}")
+        click.echo(f"{done} runs; seed {seed}")
     if directory is not None:
         write_simulation(directory, trained, comparisons)
     end_simulation(comparisons, stopped)

@@ -264,12 +264,12 @@ def simulate_quadratic(
         if len(shown) < len(comparisons):
             click.echo(
                 f"{len(shown)} of {len(comparisons)} rows: of each order and temperature the curvature with the "
-                "largest |z|, and all that disagree; --json and --out have all"
+                "largest |z|,\nand all that disagree; --json and --out have all"
             )
         _print_footer(quadratic)
         click.echo(Z_FOOTER)
         print_remarks(comparisons, (), missing)
-        click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
+        click.echo(f"{done} runs of {epochs} epochs; seed {seed}")
     if directory is not None:
         write_temperatures(directory, quadratic, chosen, points)
         write_comparisons(directory / "comparisons.csv", comparisons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-SIGNS = {"+-": "±", ">=": "≥", "<=": "≤", "sigma^2": "σ²", "sigma": "σ", "(theta)": "(θ)", "lambda": "λ", "rho": "ρ",
-         "beta": "β"}  # fmt: skip
-"""What a terminal is shown, and a page."""
+SIGNS = {"+-": "±", ">=": "≥", "<=": "≤", "sigma^2": "σ²", "(theta)": "(θ)"}
+LETTERS = {"sigma": "σ", "lambda": "λ", "rho": "ρ", "beta": "β"}
+"""What a terminal is shown, and a page; letters as whole words only, not in names of columns, protocols and files."""
 
 COMPARISONS, REPORT = "comparisons.json", "report.html"
 
@@ -120,10 +121,12 @@ def typeset(text: str) -> str:
     Example:
         >>> typeset("sigma^2 = 1 +- 0.1, >= 0")
         'σ² = 1 ± 0.1, ≥ 0'
+        >>> typeset("1 - beta; beta_accuracy of runs/rho")
+        '1 - β; beta_accuracy of runs/rho'
     """
     for plain, sign in SIGNS.items():
         text = text.replace(plain, sign)
-    return text
+    return re.sub(rf"(?<![\w/.])(?:{'|'.join(LETTERS)})(?!\w)", lambda found: LETTERS[found[0]], text)
 
 
 def report_table(table: Table, verdicts: str | None = None) -> ReportTable:

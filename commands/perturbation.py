@@ -14,7 +14,7 @@ from commands.curves import CURVE_ONLY, curve_options
 from commands.files import prepared_directory, write_figure, write_records
 from commands.options import output_options, refuse_options, simulation_options
 from commands.shared import emit_json, hint, noted_interrupts, print_table, simulation_progress
-from commands.simulations import comparison_json, comparison_row, end_simulation
+from commands.simulations import comparison_json, comparison_row, end_simulation, print_remarks
 from commands.toys import TOY_ONLY, Toy, make_toy, toy_options
 
 if TYPE_CHECKING:
@@ -266,6 +266,7 @@ def simulate_perturbation(
         quantity = "E[T_P]" if horizon is None else f"E[min(T_P, {horizon})]"
         click.echo(f"{toy.name}, {toy.perturbation} every P epochs: {quantity}")
         print_table(("", "exact", "simulated", "z", "verdict"), [comparison_row(c) for c in comparisons], left=(0, 4))
+        print_remarks(comparisons, (), ())
         click.echo(f"{done} runs each; seed {seed}")
         if toy.walk is not None:
             worst = max(c.margin for c in comparisons)

@@ -14,7 +14,7 @@ from commands.files import prepared_directory, write_csv, write_figure
 from commands.laws import LAWS, parse_law
 from commands.options import output_options, refuse_options, simulation_options, with_options
 from commands.shared import emit_json, hint, noted_interrupts, print_derivations, print_table, simulation_progress
-from commands.simulations import comparison_json, comparison_row, end_simulation
+from commands.simulations import comparison_json, comparison_row, end_simulation, print_remarks
 
 if TYPE_CHECKING:
     from theory.optimal_restart import Optimum
@@ -139,6 +139,9 @@ def _timers(rates: Sequence[float], intervals: Sequence[float]) -> list[tuple[st
     from theory.passage_laws import Deterministic
     from theory.waiting_times import Exponential
 
+    for interval in intervals:
+        if not 0 < interval < math.inf:
+            raise ValueError(f"--interval {interval:g} must be finite and > 0")
     poisson = [("Poisson, rate", rate, Exponential(rate)) for rate in rates]
     return [*poisson, *(("sharp, every", interval, Deterministic(interval)) for interval in intervals)]
 
@@ -365,6 +368,7 @@ def simulate_resetting(
             for (_, _, passages), c in zip(results, comparisons, strict=True)
         ]
         print_table(("restart", "theory", "simulated", "z", "verdict", "method"), rows, left=(0, 4, 5))
+        print_remarks(comparisons, (), ())
         click.echo(f"{results[0][2].n} runs each; seed {seed}")
         if any(passages.method == "bridge" for _, _, passages in results):
             hint("time steps are granted an error of 0.1 %; z counts standard errors beyond it", quiet)

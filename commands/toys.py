@@ -139,7 +139,8 @@ def make_toy(
         return Toy(name, toy.chain, toy.perturbation, "its own perturbation")
     if parse_perturbation(perturbation) != {"name": "full_reset"}:
         raise ValueError(
-            f"perturbation {perturbation!r}: a chain without a coordinate has its own perturbation, or full_reset"
+            f"perturbation {perturbation!r}: {name} has no coordinate to act on; leave --perturbation out, for its "
+            "own, or give full_reset"
         )
     from theory.markov_chain import restart_kernel
 

@@ -192,12 +192,13 @@ def simulate_weight_variance(
         }
         emit_json("simulate weight-variance", parameters, seed, result)
     else:
-        click.echo(f"variances {UNITS}; noise in units of its variance, of real batches of {batch_size} samples")
+        click.echo(f"variances {UNITS}")
+        click.echo(f"noise in units of its variance, of real batches of {batch_size} samples")
         print_comparisons("variance", comparisons)
         _print_footer(quadratic)
         click.echo(Z_FOOTER)
         print_remarks(comparisons, not_compared, missing)
-        click.echo(f"{done} replicas of {epochs} epochs; seed {seed}")
+        click.echo(f"{done} runs of {epochs} epochs; seed {seed}")
     if directory is not None:
         write_variances(directory, quadratic, crossover, points, measured)
     end_simulation(comparisons, stopped)

@@ -316,7 +316,7 @@ def simulate_widening_valley(
         click.echo("reshuffled; not exact, so that z counts from beyond the margin (-: no margin is known)")
         click.echo(Z_FOOTER)
         print_remarks(comparisons, (), missing)
-        click.echo(f"{done} replicas; seed {seed}")
+        click.echo(f"{done} runs; seed {seed}")
     if directory is not None:
         _write(directory, setting, {kind: found.sharpness for kind, found in results.items()})
     end_simulation(comparisons, stopped)

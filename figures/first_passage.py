@@ -364,7 +364,7 @@ def figure_survival(
         1
     """
     perturbed = any(residuals.values())
-    figure, axes = panels(2 if perturbed else 1, sharex=False)
+    figure, axes = panels(2 if perturbed else 1, sharex=False, extra_height=0.8)
     ax = axes[0]
     plot_survival(ax, survival, colour=INK, label=f"unperturbed, {survival.n} runs (95 % band)")
     if relaxation_epoch is not None:
@@ -394,5 +394,7 @@ def figure_survival(
         axes[1].set_xlabel("epochs after the perturbation")
     for ax in axes:
         ax.set_xlim(left=0)
-        ax.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.85)
+    # Below, as curves and bands may lie anywhere in the panels.
+    entries: Entries = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    legend_below(figure, entries, columns=2)
     return figure

@@ -107,11 +107,11 @@ def findings_of(conditions: Sequence[ConditionResult], stops: Mapping[tuple[str,
         "over batch sizes, in equal order": _groups(conditions, lambda each: each.order),
     }
 
-    def chance(groups: list[list[int]]) -> float:
+    def chance(values: Floats, groups: list[list[int]]) -> float:
         """Standard deviation of the mean correlation if each seed had its values in random order."""
-        variances = []
+        variances, both = [], np.isfinite(heat) & np.isfinite(values)
         for seed in seeds:
-            sizes = [int(np.isfinite(heat[group, seed]).sum()) for group in groups]
+            sizes = [int(both[group, seed].sum()) for group in groups]
             known = [1 / (size - 1) for size in sizes if size > 1]
             if known:
                 variances.append(sum(known) / len(known) ** 2)
@@ -132,12 +132,12 @@ def findings_of(conditions: Sequence[ConditionResult], stops: Mapping[tuple[str,
         for case, groups in cases.items():
             if groups and (estimate := correlation(values, groups)) is not None:
                 found.append(("replicas", f"{words}, {case}", estimate))
-                random.append(chance(groups))
+                random.append(chance(values, groups))
     for name in WIDTHS:
         for stop in STOPS:
             if (estimate := correlation(stops[stop, name], [everything])) is not None:
                 found.append((name, stop, estimate))
-                random.append(chance([everything]))
+                random.append(chance(stops[stop, name], [everything]))
     nothing = Estimate(0.0, 0.0, 1)
     compared = []
     for (question, quantity, measured), spread in zip(found, random, strict=True):

@@ -159,7 +159,10 @@ class Diffusion:
             side = 1.0 if law.start < law.target else -1.0
             force = np.array([0.0, -law.stiffness, 0.0, 0.0])
             return cls(force, law.diffusivity, side * law.start, side * law.target, steepness=law.stiffness)
-        raise ValueError(f"{type(law).__name__} has no diffusion behind it; its times can be drawn: law.sample(n, rng)")
+        raise ValueError(
+            f"{type(law).__name__} has no diffusion behind it; its times can be drawn: law.sample(n, rng), or "
+            "--method exact"
+        )
 
     @classmethod
     def of_potential(

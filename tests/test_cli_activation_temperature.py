@@ -124,7 +124,7 @@ def test_simulations_agree_with_the_theory(tmp_path: Path) -> None:
     agreed = [line for line in result.output.splitlines() if line.endswith("agrees")]
     assert len(agreed) == 1 + 3 + 3
     assert "no steady state within 80 measurements is compared for sigma x 2.5" in result.output
-    assert "100 replicas; seed 0" in result.output
+    assert "100 runs; seed 0" in result.output
     assert (tmp_path / "flips.png").read_bytes().startswith(PNG)
     with (tmp_path / "comparisons.csv").open() as file:
         assert {row["verdict"] for row in csv.DictReader(file)} == {"agrees"}

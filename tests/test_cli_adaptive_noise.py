@@ -153,7 +153,7 @@ def test_simulations_agree_with_the_theory_and_show_the_loop(tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     agreed = [line for line in result.output.splitlines() if line.endswith("agrees")]
     assert len(agreed) == 13
-    assert "128 replicas; seed 0" in result.output
+    assert "128 runs; seed 0" in result.output
     assert len(rows_of(tmp_path / "comparisons.csv")) == 13
     schedules = rows_of(tmp_path / "schedules.csv")
     assert [row["schedule"] for row in schedules] == ["none", "constant", "adaptive", "equal noise"]

@@ -177,7 +177,7 @@ def test_simulations_are_repeatable_and_tabled() -> None:
     assert one.exit_code == two.exit_code == 0
     assert one.stdout == two.stdout
     assert one.stdout != jostle(*command, "--seed", 1).stdout
-    assert one.stdout.splitlines()[-1] == "200 replicas of 40 epochs; seed 0"
+    assert one.stdout.splitlines()[-1] == "200 runs of 40 epochs; seed 0"
     assert one.stdout.count("agrees") == 2 * 5
 
 
@@ -201,7 +201,7 @@ def test_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "run_in_chunks", interrupted)
     result = jostle(*SIMULATE, *ONE_MODE, *ORDERS, *SHORT)
     assert result.exit_code == cli.STOPPED
-    assert "50 replicas of 40 epochs" in result.stdout
+    assert "50 runs of 40 epochs" in result.stdout
     assert "with_replacement, curvature" not in result.stdout
     assert "not simulated: with_replacement, persistent:correlation=0.9" in result.stdout
     assert "stopped early" in result.stderr

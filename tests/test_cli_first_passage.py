@@ -132,6 +132,13 @@ def test_heavy_tails_and_idle_runs_are_no_disagreement() -> None:
     assert run.exit_code == 0, run.output
 
 
+@pytest.mark.parametrize("words", [("resetting", *BROWNIAN, "-r", 1), ("perturbation", "--chain", "rational", "-P", 2)])
+def test_agreement_of_two_runs_says_that_it_is_too_few(words: tuple[object, ...]) -> None:
+    note = "agrees, in 1 of 1 rows: too few runs to tell: a prediction that is off by 100 % would agree, too"
+    assert note in jostle("simulate", *words, "--runs", 2).stdout
+    assert "too few" not in jostle("simulate", *words, "--runs", 2000).stdout
+
+
 def test_simulation_depends_on_the_seed_and_not_on_threads() -> None:
     words = ("simulate", "resetting", "--law", "ornstein_uhlenbeck:start=0,target=1,stiffness=1,diffusivity=1")
     words += ("--rate", 1, "--runs", 20_000)
@@ -279,8 +286,11 @@ IN_WELL = PERTURBATION + " " + shlex.join(str(word) for word in WELL)
         (f"simulate resetting {AWAY} --rate 1 --time-step 1", "has no use"),
         ("simulate resetting --law gamma:shape=1,scale=1 --method bridge", "has no diffusion behind it"),
         (f"simulate resetting {FREE} --runs 1", "--runs"),
+        (f"{RESETTING} {FREE} -P 0", "--interval 0 must be finite and > 0"),
+        (f"simulate resetting {FREE} -P -1", "--interval -1 must be finite and > 0"),
         (PERTURBATION, "give --curves"),
         (f"{PERTURBATION} --chain triangle", "chain 'triangle' is unknown"),
+        (f"{PERTURBATION} --chain rational --perturbation shrink_perturb", "rational has no coordinate to act on"),
         (f"{PERTURBATION} --chain rational --diffusivity 1", "--diffusivity can only be used with --potential"),
         (f"{PERTURBATION} --potential x**2", "--potential needs"),
         (f"{IN_WELL} --potential \"__import__('os')\"", "__import__"),

@@ -70,7 +70,7 @@ def test_simulations_agree_with_the_theory() -> None:
     assert len(rows) == 6
     assert rows[2].startswith("anti_pgd, step 100")
     assert "not exact" in result.output
-    assert "32 replicas; seed 0" in result.output
+    assert "32 runs; seed 0" in result.output
 
 
 def test_simulations_as_json() -> None:

@@ -1,6 +1,7 @@
 """What is concluded from measured temperatures: widths at equal stops, ranks over conditions, theory in its regime."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_what_rises_with_heat_is_shown_and_what_does_not_is_not() -> None:
     assert found["margin", "late"].estimate.value < -0.95
     assert not found["input_distance", "late"].shown
     assert found["margin", "late"].estimate.n == 6
+
+
+def test_ranks_of_two_conditions_are_chance_where_the_others_never_got_there() -> None:
+    conditions = [made_up(f"persistent{heat}", 5, heat) for heat in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)]
+    widths = np.full((6, 6), np.nan)
+    widths[:2] = [[1.0], [2.0]]
+    stops = {(stop, name): widths for stop in STOPS for name in WIDTHS}
+    found = {(each.question, each.quantity): each for each in findings_of(conditions, stops)}
+    assert found["margin", "late"].estimate.value == 1.0
+    assert found["margin", "late"].comparison.p_value > 0.01  # six signs
+    widths[2:, :] = np.nan
+    widths[:, 1:4] = np.nan  # three seeds are left: their signs alone
+    fewer = {(each.question, each.quantity): each for each in findings_of(conditions, stops)}
+    expected = math.erfc(math.sqrt(3 / 2))
+    assert fewer["margin", "late"].estimate.n == 3
+    assert fewer["margin", "late"].comparison.p_value == pytest.approx(expected)
+    assert not fewer["margin", "late"].shown
 
 
 def test_theory_is_judged_beyond_its_tolerance_and_where_it_holds() -> None:

@@ -188,6 +188,11 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     check(tmp_path / "folder", "holds no curves")
     os.symlink(tmp_path, tmp_path / "folder" / "around")
     check(tmp_path / "folder", "holds no curves: .*links to folders are not followed")
+    for run in ("periodic", "unperturbed"):
+        (tmp_path / "study" / run).mkdir(parents=True)
+        for name in ("curves.csv", "config.json", "members.csv"):
+            (tmp_path / "study" / run / name).touch()
+    check(tmp_path / "study", "holds 2 runs of jostle: give one of them, such as .*unperturbed")
     os.mkfifo(tmp_path / "pipe.csv")
     check(tmp_path / "pipe.csv", "is not a regular file")
     check("/dev/zero", "is not a regular file")

@@ -136,9 +136,7 @@ CASES = {
         holds=not_negative,
     ),
     "PhaseMachine": case(
-        lambda t, h, d, m, steps: [
-            theory.PhaseMachine(t, horizon=h, min_dwell=d, monotone=m).update(*s) for s in steps
-        ],
+        phases_passed,
         *(st.one_of(st.none(), made(theory.PhaseThresholds, POSITIVE, POSITIVE)), count(1, 5), count(0, 2)),
         *(st.booleans(), st.lists(st.tuples(POSITIVE, POSITIVE), max_size=5)),
     ),

@@ -125,8 +125,6 @@ EXPERIMENTS: dict[str, tuple[Any, ...]] = {
 EXPERIMENTS["validate perturbation"] += ("--workers", 1)
 EXPERIMENTS["validate all"] = ("validate", "all", "--quick")
 EXPERIMENTS = {name: (*words, "--quiet", "--out", "out") for name, words in EXPERIMENTS.items()}
-STOPWATCH = {"seconds", "overhead"}
-"""What differs from run to run in what an experiment writes."""
 
 
 @functools.cache

@@ -230,7 +230,7 @@ def read_description(directory: Path) -> dict[str, Any]:
         RunDirectoryError: if the directory holds no run of jostle.
     """
     if not (directory / CONFIG).is_file():
-        raise RunDirectoryError(f"{directory} holds no run: it has no {CONFIG}")
+        raise RunDirectoryError(f"{directory} holds no run: it has no {CONFIG}; give the directory of a run")
     there = read_json(directory / CONFIG)
     if not isinstance(there, dict) or not {"fingerprint", "config", "branch"} <= there.keys():
         raise RunDirectoryError(f"{directory / CONFIG} was not written by jostle; choose another directory")

@@ -48,6 +48,11 @@ def curves_in(path: Path, *, metric: str | None, count: str, direction: str | No
         table = _event_table(events, metric, str(path))
         return curves_of([table], count=count, direction=direction)
     files = [file for file in files if is_table(file.name)]
+    ours = ("config.json", "members.csv")
+    runs = [f.parent for f in files if f.name == "curves.csv" and all((f.parent / name).is_file() for name in ours)]
+    if runs:  # such as a study, whose folders hold networks of different kinds
+        example = path / "unperturbed" if path / "unperturbed" in runs else runs[0]
+        raise ValueError(f"{path} holds {len(runs)} runs of jostle: give one of them, such as {example}")
     if not files:
         raise ValueError(
             f"{path} holds no curves: neither curves.csv of a run, nor files of TensorBoard events, nor CSV, JSON "

@@ -94,7 +94,7 @@ def table_at(path: Path, metric: str | None, *, whole: bool = False) -> Table:
     """
     data = content(path)
     if not data:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{path} is empty: nothing was logged, or it is still being written")
     if data.startswith(b"PAR1") or path.suffix.lower() in (".parquet", ".pq"):
         return _parquet(data, path, metric, whole)
     text = as_text(data, path)

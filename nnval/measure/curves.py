@@ -105,7 +105,9 @@ class Curves:
                     f"target={target} is a fraction but {self.metric} reaches {largest:g}: give it in percent"
                 )
             if target > 1.5 and 0 <= largest <= 1:
-                raise ValueError(f"target={target} is above 1 but {self.metric} is a fraction, up to {largest:g}")
+                raise ValueError(
+                    f"target={target} is above 1 but {self.metric} is a fraction, up to {largest:g}: give one, too"
+                )
         stop = self.stopped_at
         if stop is not None and (target > stop if direction == "up" else target < stop):
             raise ValueError(
