@@ -260,6 +260,10 @@ SURVIVAL = Survival.of(first_passages(HAND))
 TRUE, FALSE = np.array([True]), np.array([False])
 
 
+def test_a_whole_number_may_be_a_float() -> None:
+    assert SURVIVAL.restricted_mean(np.float64(2.0)) == SURVIVAL.restricted_mean(2)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -290,7 +294,7 @@ TRUE, FALSE = np.array([True]), np.array([False])
         ),
         (lambda: SURVIVAL.padded(7), r"epoch=7 lies beyond the horizon 6"),
         (lambda: SURVIVAL.restricted_mean(7), r"epoch=7 lies beyond the horizon 6"),
-        (lambda: SURVIVAL.restricted_mean(0), r"horizon=0 must be >= 1"),
+        (lambda: SURVIVAL.restricted_mean(0), r"horizon=0 must be a whole number >= 1"),
         (lambda: SURVIVAL.band(1.0), r"level=1\.0 must lie strictly between 0 and 1"),
         (lambda: restricted_mean(np.ones(3), 4), r"horizon=4 must lie between 0 and 3, where the survival ends"),
     ],

@@ -306,8 +306,7 @@ class Survival:
             >>> Survival.of(sample).restricted_mean(3).value
             2.0
         """
-        if horizon < 1:
-            raise ValueError(f"horizon={horizon} must be >= 1")
+        horizon = whole_number("horizon", horizon, 1)
         psi = self.padded(horizon)
         value = float(restricted_mean(psi, horizon))
         tail = value - np.concatenate([[0.0], np.cumsum(psi)])[1 : horizon + 1]
